@@ -1,0 +1,64 @@
+"""The rows that have the closest company."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from lianhe.aggregation._checks import count
+from lianhe.core.aggregator import Needs, Weighting
+from lianhe.core.errors import AggregationError
+from lianhe.core.stack import Stack
+
+
+class Krum(Weighting):
+    """Mean of the rows that lie closest to most others; one row (Krum) or several (multi-Krum).
+
+    score_i = sum of the m - f - 2 smallest ||g_i - g_j||², j != i. The `select` rows of the lowest scores are
+    averaged, the first of equals before the others. Distances are squared, as in the paper, and read off the
+    Gramian: rows that differ by less than about 1e-3 of their length (in float32) cannot be told apart, so
+    give updates rather than whole models. Weights of the rows are not used; a row with NaN comes last.
+
+    Args:
+        byzantine: f, how many rows may be hostile or broken.
+        select: how many rows to average, at most m - f - 2.
+
+    Raises:
+        SpecError: if an argument is out of range.
+        AggregationError: if there are fewer than 2f + 3 rows, or fewer than select + f + 2.
+
+    Example:
+        >>> Krum(byzantine=1)(torch.tensor([[1.0], [1.2], [1.3], [1.6], [-90.0]])).tolist()
+        [1.2]
+
+    Source:
+        P. Blanchard et al., "Machine learning with adversaries: Byzantine tolerant gradient descent", NIPS
+        2017.
+    """
+
+    needs: ClassVar[Needs] = "gramian"
+
+    def __init__(self, byzantine: int, select: int = 1) -> None:
+        self.byzantine = count("Krum: byzantine", byzantine, 0, hint="how many rows may be hostile")
+        self.select = count("Krum: select", select, 1, hint="how many rows to average; 1 is Krum")
+
+    def weigh(self, stack: Stack) -> Tensor:
+        m, near = len(stack), len(stack) - self.byzantine - 2
+        least = max(2 * self.byzantine + 3, self.select + self.byzantine + 2)
+        if m < least:
+            raise AggregationError(
+                f"Krum(byzantine={self.byzantine}, select={self.select}) needs {least} rows or more, got {m} "
+                f"({', '.join(stack.names)}): expect fewer hostile ones, select fewer, or sample more of them"
+            )
+        chosen = _scores(stack.gramian().detach(), near).argsort(stable=True)[: self.select]
+        return torch.zeros(m, dtype=torch.float64).index_fill_(0, chosen, 1 / self.select)
+
+
+def _scores(gramian: Tensor, near: int) -> Tensor:
+    """Sum of the squared distances from each row to the `near` rows nearest to it; infinite with NaN."""
+    squares = gramian.diagonal()
+    distances = (squares[:, None] + squares - 2 * gramian).clamp(min=0)
+    distances = distances.nan_to_num(nan=torch.inf, posinf=torch.inf).fill_diagonal_(torch.inf)
+    return distances.sort(1).values[:, :near].sum(1)

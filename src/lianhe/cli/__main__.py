@@ -1,0 +1,5 @@
+"""`python -m lianhe.cli` is `lianhe`."""
+
+from lianhe.cli import main
+
+main()

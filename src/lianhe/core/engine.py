@@ -1,0 +1,27 @@
+"""Engines: where participants run. An engine has one verb."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from lianhe.core.contribution import Request
+from lianhe.core.participant import Live
+from lianhe.core.stack import Collected, Stack
+
+
+class Engine(ABC):
+    """Interface: carries a request to participants and brings their contributions back."""
+
+    @abstractmethod
+    def collect(self, participants: Sequence[Live], request: Request) -> Stack | None:
+        """Ask every participant; None when nobody has anything to give (no label in this batch)."""
+
+
+class LoopEngine(Engine):
+    """The readable twin of all engines: one participant after the other, rows at once."""
+
+    def collect(self, participants: Sequence[Live], request: Request) -> Stack | None:
+        """Ask one after the other."""
+        contributions = [c for participant in participants for c in participant.contribute(request)]
+        return Collected(contributions, request.joint, request.stream) if contributions else None

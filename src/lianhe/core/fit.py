@@ -1,0 +1,274 @@
+"""The one loop: J ← step(J, A(stack of c_i(J)))."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lianhe.core.aggregator import Aggregator, reconcile, reduce_across_sites
+from lianhe.core.checkpoint import load_checkpoint, save_checkpoint
+from lianhe.core.checks import require_whole
+from lianhe.core.contribution import Joint, Measure, Request
+from lianhe.core.engine import Engine
+from lianhe.core.errors import CheckpointError, NonFiniteError, SpecError
+from lianhe.core.participant import Problem
+from lianhe.core.result import Record, Result
+from lianhe.core.spec import Spec
+from lianhe.core.stack import Collected, Stack
+from lianhe.core.streams import Stream, untouched_global_state
+
+#: called after rounds whose numbers are known: (rounds done, rounds in all, new records)
+Observer = Callable[[int, int, Sequence[Record]], None]
+
+#: fields of a specification that decide what comes next, and that can be told apart by what they print
+_DECISIVE = (
+    *("aggregator", "across_sites", "schedule", "local", "personal", "step"),
+    *("batch_size", "optimizer", "lr", "clip_norm", "autocast"),
+)
+
+#: on an accelerator, reading a loss waits for the device; so they are read, and checked, this many at a time
+_READ_TOGETHER = 32
+
+
+def fit(
+    spec: Spec,
+    *,
+    engine: Engine,
+    seed: int = 0,
+    observer: Observer | None = None,
+    checkpoint: Path | None = None,
+    checkpoint_every: int = 100,
+    resume: bool = False,
+) -> Result:
+    """Run a specification.
+
+    Args:
+        spec: what to train; not changed.
+        engine: where the participants run.
+        seed: key of all random streams.
+        observer: told of every number as it becomes known.
+        checkpoint: directory to write checkpoints to; None writes none.
+        checkpoint_every: rounds between checkpoints.
+        resume: start from the checkpoint that is there.
+
+    Raises:
+        SpecError: for an argument out of range, or `resume` without a checkpoint.
+        NonFiniteError: when a loss or a parameter is NaN or infinite; the last checkpoint is left as it is.
+        CheckpointError: when resuming from a checkpoint that is missing, damaged or of another specification.
+    """
+    started = time.perf_counter()
+    require_whole("seed", seed, 0)
+    require_whole("checkpoint_every", checkpoint_every, 1)
+    if resume and checkpoint is None:
+        raise SpecError("resume=True needs checkpoint=…: the directory to resume from")
+    with untouched_global_state():
+        run = _Run(spec, engine, int(seed), observer)
+        if resume and checkpoint is not None:
+            run.restore(checkpoint)
+        while run.round < run.problem.rounds:
+            run.advance()
+            if checkpoint is not None and (
+                run.round % checkpoint_every == 0 or run.round == run.problem.rounds
+            ):
+                run.save(checkpoint)
+        models = run.finish()
+    return Result(
+        models,
+        run.joint,
+        tuple(run.ledger.records),
+        run.round,
+        time.perf_counter() - started,
+        run.seed,
+        run.problem.evaluate,
+    )
+
+
+class _Run:
+    """A fit on its way: all that changes while it runs."""
+
+    def __init__(self, spec: Spec, engine: Engine, seed: int, observer: Observer | None) -> None:
+        self.spec, self.engine, self.seed = spec, engine, seed
+        self.problem: Problem = spec.problem(seed)
+        self.joint: Joint = self.problem.joint
+        self.aggregator: Aggregator | None = copy.deepcopy(spec.aggregator)
+        self.across_sites: Aggregator | None = copy.deepcopy(spec.across_sites)
+        self.ledger = _Ledger(self.problem.rounds, observer, torch.device(spec.device))
+        self.round = 0
+        self._live = {p.name: p for p in self.problem.live}
+        self._names = tuple(self._live)
+
+    def advance(self) -> None:
+        """One round."""
+        stream = Stream(self.seed, self.round)
+        cohort = [self._live[name] for name in self.problem.schedule.cohort(stream, self._names)]
+        stack = self.engine.collect(cohort, Request(stream, self.joint))
+        if stack is not None:
+            self.ledger.enter(self.round, stack)
+            if self.across_sites is not None and isinstance(stack, Collected):
+                stack = reduce_across_sites(stack, self.across_sites, [t.name for t in self.spec.tasks])
+            self.joint = self.problem.step.apply(self.joint, reconcile(stack, self.aggregator))
+        self.round += 1
+        every = self.spec.evaluate_every
+        if self.round == self.problem.rounds or (every and self.round % every == 0):
+            self._evaluate()
+
+    def _evaluate(self) -> None:
+        self.ledger.read()
+        stack = self.engine.collect(self.problem.live, replace(self._last_request(), ask="evaluate"))
+        if isinstance(stack, Collected):
+            self.ledger.measured(self.round - 1, stack)
+
+    def finish(self) -> Mapping[str, torch.nn.Module]:
+        """Models by name, ready to predict: dropout is off, and running statistics stay as they are."""
+        self.ledger.read()
+        _require_finite(self.joint, self.round)
+        return {name: model.eval() for name, model in self.problem.finish(self._last_request()).items()}
+
+    def _last_request(self) -> Request:
+        return Request(Stream(self.seed, self.round - 1), self.joint)
+
+    def save(self, directory: Path) -> None:
+        """Write all that changes, numbers excepted."""
+        self.ledger.read()
+        _require_finite(self.joint, self.round)
+        save_checkpoint(directory, {"fingerprint": self._fingerprint(), "round": self.round, **self._state()})
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "joint": self.joint.blocks,
+            "step": self.problem.step.state_dict(),
+            "aggregator": self.aggregator.state_dict() if self.aggregator else {},
+            "across_sites": self.across_sites.state_dict() if self.across_sites else {},
+            "participants": {p.name: p.state_dict() for p in self.problem.live},
+        }
+
+    @torch.no_grad()
+    def restore(self, directory: Path) -> None:
+        """Take over a checkpoint of the same specification and seed."""
+        state = load_checkpoint(directory)
+        if state.get("fingerprint") != self._fingerprint():
+            raise CheckpointError(
+                f"{directory}: the checkpoint is of another specification or seed (only rounds and epochs "
+                "may differ): give those it was made with, or start a new run in another directory"
+            )
+        self.round = int(state["round"])
+        self.joint = _restored(self.joint, state["joint"])
+        self.problem.step.load_state_dict(state["step"])
+        for aggregator, key in ((self.aggregator, "aggregator"), (self.across_sites, "across_sites")):
+            if aggregator is not None:
+                aggregator.load_state_dict(state[key])
+        for participant in self.problem.live:
+            participant.load_state_dict(state["participants"][participant.name])
+
+    def _fingerprint(self) -> str:
+        shapes = {
+            b: {n: [*t.shape, str(t.dtype)] for n, t in ts.items()}
+            for b, ts in self.problem.joint.blocks.items()
+        }
+        told = {name: getattr(self.spec, name) for name in _DECISIVE}
+        return json.dumps([self.seed, self._names, shapes, re.sub(" at 0x[0-9a-f]+", "", repr(told))])
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A round's losses, not read yet."""
+
+    round: int
+    names: tuple[str, ...]
+    weights: Tensor
+    losses: Tensor
+    measures: Sequence[tuple[str, Measure]]
+
+
+class _Ledger:
+    """The numbers of a run; on an accelerator they are read late, a few rounds together."""
+
+    def __init__(self, rounds: int, observer: Observer | None, device: torch.device) -> None:
+        self.records: list[Record] = []
+        self._rounds, self._observer = rounds, observer
+        self._pending: list[_Entry] = []
+        self._together = 1 if device.type == "cpu" else _READ_TOGETHER
+
+    def enter(self, round_: int, stack: Stack) -> None:
+        """Take note of a round's losses, before its step."""
+        if stack.measured:
+            measures = _measures(stack) if isinstance(stack, Collected) else ()
+            self._pending.append(_Entry(round_, stack.names, stack.weights, stack.losses, measures))
+        if len(self._pending) >= self._together:
+            self.read()
+
+    def read(self) -> None:
+        """Read what is pending, and stop at the first loss that is not finite."""
+        pending, self._pending = self._pending, []
+        for entry in pending:
+            self._publish(entry.round, _finite(_records(entry)))
+
+    def measured(self, round_: int, stack: Collected) -> None:
+        """Enter measurements on validation data."""
+        self._publish(round_, [Record.of(round_, who, m, "validation") for who, m in _measures(stack)])
+
+    def _publish(self, round_: int, new: Sequence[Record]) -> None:
+        self.records.extend(new)
+        if self._observer is not None:
+            self._observer(round_ + 1, self._rounds, new)
+
+
+def _measures(stack: Collected) -> list[tuple[str, Measure]]:
+    return [(c.participant, measure) for c in stack.contributions for measure in c.measures]
+
+
+def _records(entry: _Entry) -> list[Record]:
+    """A site's losses by task, where it gave them, before its loss over all tasks."""
+    records = [Record.of(entry.round, who, measure, "train") for who, measure in entry.measures]
+    for name, value, weight in zip(entry.names, entry.losses.tolist(), entry.weights.tolist(), strict=True):
+        who, _, task = name.partition("/")
+        records.append(Record(entry.round, who, task, "loss", value, weight))
+    return records
+
+
+def _finite(records: list[Record]) -> list[Record]:
+    for record in records:
+        if not math.isfinite(record.value):
+            raise NonFiniteError(_not_finite(record))
+    return records
+
+
+def _not_finite(record: Record) -> str:
+    of = f"participant {record.participant!r}" + (f", task {record.task!r}," if record.task else "")
+    return f"loss of {of} is {record.value} in round {record.round}; {_WAY_OUT}"
+
+
+def _require_finite(joint: Joint, rounds: int) -> None:
+    """Find what a loss does not show: that a step itself led to NaN or to infinity."""
+    for block, tensors in joint.blocks.items():
+        if block not in joint.statistics and not all(bool(t.isfinite().all()) for t in tensors.values()):
+            raise NonFiniteError(
+                f"block {block!r} holds NaN or infinite values after round {rounds - 1}; {_WAY_OUT}"
+            )
+
+
+_WAY_OUT = (
+    "the last checkpoint, if one was written, is whole. Lower lr, set clip_norm, or look for extreme inputs"
+)
+
+
+def _restored(joint: Joint, blocks: Mapping[str, Mapping[str, Tensor]]) -> Joint:
+    """Write a checkpoint's tensors into the live ones of the same shape; take the others as they are."""
+    result: dict[str, Mapping[str, Tensor]] = {}
+    for block, tensors in blocks.items():
+        live = joint.blocks.get(block, {})
+        result[block] = {
+            name: live[name].copy_(tensor) if name in live and live[name].shape == tensor.shape else tensor
+            for name, tensor in tensors.items()
+        }
+    return Joint(result, joint.statistics)

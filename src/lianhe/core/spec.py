@@ -1,0 +1,164 @@
+"""The specification: what is to be trained together, and how. A value; fitting never changes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self, TypeAlias
+
+import torch
+from torch import nn
+
+from lianhe.core.aggregator import Aggregator
+from lianhe.core.checks import require_positive, require_whole
+from lianhe.core.errors import SpecError, UnknownNameError
+from lianhe.core.participant import Participant, Problem
+from lianhe.core.schedule import Schedule
+from lianhe.core.step import OPTIMIZERS, MakeOptimizer, MakeScheduler, Step
+
+#: a module, used as it is (copied), or a function that makes one under the seed of the fit
+Model: TypeAlias = nn.Module | Callable[[], nn.Module]
+
+
+@dataclass(frozen=True, eq=False)
+class Spec:
+    """What is trained together, and how.
+
+    Args:
+        participants: tasks, views, sites or experts, all of one kind, with different names.
+        encoder: shared by tasks or sites: a module, or a function that makes one; None for no encoder.
+        tasks: for sites: the tasks (name, head, loss, metrics) of which each site holds some.
+        data: for tasks that share one data set: `(x, {task: y})`, a torch Dataset, or a DataLoader.
+        validation: held-out data of the same form, measured every `evaluate_every` rounds.
+        aggregator: how the rows of a round become one; None for the weighted mean.
+        across_sites: for sites: reduce across sites by task first, then reconcile tasks by `aggregator`.
+        schedule: who contributes when; None for the family's own (all together).
+        local: for sites and views: what they do between rounds, e.g. `Local(epochs=2, lr=0.05)`.
+        personal: names of blocks that stay with each site and are never sent ("head.age", "encoder").
+        step: for sites: how the aggregated update is applied; None for `Add(1.0)`.
+        rounds: number of rounds; for tasks, of joint steps. Give this or `epochs`.
+        epochs: for tasks: passes over the (largest) data set, instead of `rounds`.
+        batch_size: samples a joint step; None for the full batch.
+        optimizer: of the joint steps: "adam", "adamw", "sgd", or a callable `f(parameters, lr=…)`.
+        lr: its learning rate.
+        lr_schedule: a callable that makes a torch scheduler from the optimiser, stepped every round.
+        clip_norm: greatest norm of a joint step's gradient.
+        device: where models live and batches are sent: "cpu", "cuda", "mps", ….
+        autocast: torch.bfloat16 or torch.float16 for mixed precision forward passes; None for none.
+        evaluate_every: rounds between measurements on the validation data; 0 for the end only.
+        reinitialise: draw new initial weights under the fit's seed, by every module's `reset_parameters`.
+
+    Raises:
+        SpecError: if the parts do not make a specification that can be run.
+    """
+
+    participants: Sequence[Participant]
+    encoder: Model | None = None
+    tasks: Sequence[Any] = ()
+    data: Any = None
+    validation: Any = None
+    aggregator: Aggregator | None = None
+    across_sites: Aggregator | None = None
+    schedule: Schedule | None = None
+    local: Any = None
+    personal: Sequence[str] = ()
+    step: Step | None = None
+    rounds: int | None = None
+    epochs: int | None = None
+    batch_size: int | None = 64
+    optimizer: str | MakeOptimizer = "adam"
+    lr: float = 1e-3
+    lr_schedule: MakeScheduler | None = None
+    clip_norm: float | None = None
+    device: str | torch.device = "cpu"
+    autocast: torch.dtype | None = None
+    evaluate_every: int = 0
+    reinitialise: bool = False
+
+    def __post_init__(self) -> None:
+        for argument in ("participants", "tasks", "personal"):
+            object.__setattr__(self, argument, _as_tuple(argument, getattr(self, argument)))
+        if not self.participants:
+            raise SpecError("participants is empty: give at least one Task, View, Site or Expert")
+        for argument, members in (("participants", self.participants), ("tasks", self.tasks)):
+            _require_one_kind(argument, members)
+            _require_different_names(argument, [member.name for member in members])
+        _require_sensible_numbers(self)
+        _require_types(self)
+        if self.schedule is not None:
+            self.schedule.check(self.names)
+        for participant in self.participants:
+            participant.check(self)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the participants, in order."""
+        return tuple(p.name for p in self.participants)
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a specification with some fields changed."""
+        return replace(self, **changes)
+
+    def problem(self, seed: int) -> Problem:
+        """Make it ready to run, on copies of its models."""
+        return type(self.participants[0]).problem(self, seed)
+
+
+def _require_one_kind(argument: str, members: Sequence[Any]) -> None:
+    kinds = sorted({type(member).__name__ for member in members})
+    if not all(isinstance(member, Participant) for member in members):
+        raise SpecError(f"{argument} holds {kinds}: expected Task, View, Site or Expert")
+    if len(kinds) > 1:
+        raise SpecError(f"{argument} mixes {kinds}: a specification has one kind of participant")
+
+
+def _require_different_names(argument: str, names: Sequence[str]) -> None:
+    for name in names:
+        if not isinstance(name, str) or not name or "/" in name:
+            raise SpecError(f"{argument}: name {name!r} must be a text that is not empty and holds no '/'")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise SpecError(f"{argument}: two are named {twice[0]!r}; names must differ")
+
+
+def _require_sensible_numbers(spec: Spec) -> None:
+    if (spec.rounds is None) == (spec.epochs is None):
+        raise SpecError(f"rounds={spec.rounds}, epochs={spec.epochs}: give exactly one of them")
+    for argument, least in (("rounds", 1), ("epochs", 1), ("batch_size", 1), ("evaluate_every", 0)):
+        if (value := getattr(spec, argument)) is not None or argument == "evaluate_every":
+            require_whole(argument, value, least)
+    require_positive("lr", spec.lr)
+    if spec.clip_norm is not None:
+        require_positive("clip_norm", spec.clip_norm)
+
+
+def _require_types(spec: Spec) -> None:
+    kinds = {"aggregator": Aggregator, "across_sites": Aggregator, "schedule": Schedule, "step": Step}
+    for argument, kind in kinds.items():
+        value = getattr(spec, argument)
+        if value is not None and not isinstance(value, kind):
+            hint = f": write {value.__name__}(…), an object of it" if isinstance(value, type) else ""
+            raise SpecError(f"{argument} is {value!r}, expected an object of kind {kind.__name__}{hint}")
+    for argument in ("encoder", "lr_schedule"):
+        if (value := getattr(spec, argument)) is not None and not callable(value):
+            raise SpecError(f"{argument} is {value!r}: expected a function that makes one, or None")
+    if isinstance(spec.optimizer, str) and spec.optimizer not in OPTIMIZERS:
+        raise UnknownNameError("optimizer", spec.optimizer, OPTIMIZERS)
+    if not isinstance(spec.optimizer, str) and not callable(spec.optimizer):
+        raise SpecError(f"optimizer is {spec.optimizer!r}: expected a name or a callable f(parameters, lr=…)")
+    if spec.autocast not in (None, torch.bfloat16, torch.float16):
+        raise SpecError(f"autocast={spec.autocast!r}: must be torch.bfloat16, torch.float16 or None")
+    _require_device(spec.device)
+
+
+def _require_device(device: str | torch.device) -> None:
+    try:
+        torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise SpecError(f"device={device!r}: not 'cpu', 'cuda', 'mps' or the like ({error})") from error
+
+
+def _as_tuple(argument: str, values: Any) -> tuple[Any, ...]:
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise SpecError(f"{argument} is {values!r}: give a sequence")
+    return tuple(values)

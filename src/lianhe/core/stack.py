@@ -1,0 +1,316 @@
+"""A stack of contributions with three faces, each computed when it is asked for.
+
+`Rows` is the plain one, a matrix; every other stack is tested against it. `Collected` is what an engine
+returns: ragged rows, which `groups()` splits by owner set into stacks of equal rows.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from lianhe.core.contribution import Blocks, Contribution, Joint
+from lianhe.core.errors import AggregationError
+from lianhe.core.streams import Stream
+from lianhe.linalg import flatten, gramian
+
+#: what `combine` and `pack` give back: blocks, or a plain vector where a plain matrix came in
+Combined = Blocks | Tensor
+
+
+class Stack(ABC):
+    """The rows of one round, m of them, by participant.
+
+    Attributes:
+        names: the m row names, participants or tasks.
+        objectives: each row stands for one objective, so that scalarising them has a meaning.
+        statistics: the rows are running statistics and are to be averaged.
+        measured: the rows have losses.
+        stream: random key of the round.
+    """
+
+    names: tuple[str, ...]
+    objectives: bool = False
+    statistics: bool = False
+    measured: bool = True
+    stream: Stream | None = None
+
+    @property
+    @abstractmethod
+    def losses(self) -> Tensor:
+        """Losses, [m], on the rows' device; NaN where a row has none."""
+
+    @property
+    @abstractmethod
+    def weights(self) -> Tensor:
+        """Weights of the rows, [m], float64 on the CPU, as the participants gave them."""
+
+    @abstractmethod
+    def gramian(self) -> Tensor:
+        """Inner products of the rows, [m, m], float64 on the CPU."""
+
+    @property
+    @abstractmethod
+    def values(self) -> Tensor:
+        """The rows themselves, [m, n]."""
+
+    @abstractmethod
+    def combine(self, weights: Tensor) -> Combined:
+        """Weighted sum of the rows; `weights` is [m]."""
+
+    @abstractmethod
+    def pack(self, vector: Tensor) -> Combined:
+        """Give a vector [n] the shape that `combine` gives."""
+
+    @property
+    def origin(self) -> Tensor | None:
+        """The joint's own value of the same coordinates, [n], where it has one."""
+        return None
+
+    def groups(self, *, by_weight: bool = False) -> Sequence[Stack]:
+        """Split by owner set: in each stack every row has every column.
+
+        Args:
+            by_weight: keep blocks apart whose rows carry different weights, as a weighted mean needs (a head
+                is weighted by its labels, the encoder by its samples); otherwise they are one row.
+        """
+        del by_weight
+        return (self,)
+
+    def average(self) -> Combined:
+        """Ratio of sums, sum_i a_i row_i / sum_i a_i: the rule of federated averaging."""
+        return self.combine(self.weights / self.weights.sum())
+
+    def generator(self) -> torch.Generator:
+        """Generator for an aggregator's own draws; torch's default one for a plain matrix."""
+        return torch.default_generator if self.stream is None else self.stream.generator()
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.names)
+
+
+class Rows(Stack):
+    """The readable twin of all stacks: a matrix [m, n], and where its columns belong.
+
+    Args:
+        matrix: the rows, [m, n].
+        names: m row names; "0", "1", ... if none are given.
+        weights: m weights, 1 if none are given.
+        losses: m losses, NaN if none are given.
+        origin: the joint's own value, [n].
+        layout: blocks whose shapes say how to unflatten a row; None for a plain vector.
+
+    Example:
+        >>> stack = Rows(torch.tensor([[1.0, 0.0], [1.0, 1.0]]))
+        >>> stack.gramian().tolist()
+        [[1.0, 1.0], [1.0, 2.0]]
+        >>> stack.combine(torch.tensor([0.5, 0.5])).tolist()
+        [1.0, 0.5]
+    """
+
+    def __init__(
+        self,
+        matrix: Tensor,
+        names: Sequence[str] | None = None,
+        weights: Sequence[float] | Tensor | None = None,
+        losses: Tensor | None = None,
+        origin: Tensor | None = None,
+        layout: Blocks | None = None,
+        stream: Stream | None = None,
+    ) -> None:
+        if matrix.ndim != 2 or matrix.shape[0] == 0:
+            raise AggregationError(
+                f"a stack needs a matrix [m, n] with m >= 1, got shape {tuple(matrix.shape)}"
+            )
+        m = matrix.shape[0]
+        self.names = tuple(names) if names is not None else tuple(map(str, range(m)))
+        self._matrix, self._origin, self._layout, self.stream = matrix, origin, layout, stream
+        self._weights = torch.as_tensor([1.0] * m if weights is None else weights, dtype=torch.float64)
+        self._losses = torch.full((m,), torch.nan, device=matrix.device) if losses is None else losses
+
+    @property
+    def losses(self) -> Tensor:
+        return self._losses
+
+    @property
+    def weights(self) -> Tensor:
+        return self._weights
+
+    @property
+    def values(self) -> Tensor:
+        return self._matrix
+
+    @property
+    def origin(self) -> Tensor | None:
+        return self._origin
+
+    def gramian(self) -> Tensor:
+        return gramian(self._matrix)
+
+    def combine(self, weights: Tensor) -> Combined:
+        return self.pack(weights.to(self._matrix) @ self._matrix)
+
+    def pack(self, vector: Tensor) -> Combined:
+        return vector if self._layout is None else unflatten(vector, self._layout)
+
+
+@dataclass(frozen=True)
+class _Owned:
+    """Blocks with the same holders, in the order of the joint."""
+
+    holders: tuple[int, ...]
+    blocks: tuple[str, ...]
+    statistics: bool
+
+
+class Collected(Stack):
+    """Contributions by name, with rows of different length: each covers the blocks that it holds.
+
+    Args:
+        contributions: one row each.
+        joint: the joint that they answered.
+        stream: random key of the round.
+
+    Raises:
+        AggregationError: if there is no contribution, or a row's shapes differ from another's.
+    """
+
+    def __init__(
+        self, contributions: Sequence[Contribution], joint: Joint, stream: Stream | None = None
+    ) -> None:
+        if not contributions:
+            raise AggregationError(
+                "no participant contributed to this round: check the schedule and the data"
+            )
+        self.contributions = tuple(contributions)
+        self.joint, self.stream = joint, stream
+        self.names = tuple(_row_name(c) for c in contributions)
+        self.objectives = all(c.objective for c in contributions)
+        self.measured = any(c.loss is not None for c in contributions)
+
+    @cached_property
+    def losses(self) -> Tensor:
+        values = [_loss(c) for c in self.contributions]
+        device = next((v.device for v in values if v.device.type != "cpu"), values[0].device)
+        return torch.stack([v.to(device) for v in values])
+
+    @cached_property
+    def weights(self) -> Tensor:
+        return torch.tensor([c.weight("") for c in self.contributions], dtype=torch.float64)
+
+    @property
+    def values(self) -> Tensor:
+        return self._single().values
+
+    def gramian(self) -> Tensor:
+        return self._single().gramian()
+
+    def pack(self, vector: Tensor) -> Combined:
+        return self._single().pack(vector)
+
+    def combine(self, weights: Tensor) -> Blocks:
+        """Weighted sum, block by block over the rows that have the block."""
+        result: dict[str, dict[str, Tensor]] = {}
+        for weight, contribution in zip(weights.tolist(), self.contributions, strict=True):
+            for block, tensors in contribution.blocks.items():
+                into = result.setdefault(block, {})
+                for name, tensor in tensors.items():
+                    into[name] = weight * tensor if name not in into else into[name].add(tensor, alpha=weight)
+        return result
+
+    def groups(self, *, by_weight: bool = False) -> Sequence[Stack]:
+        """One stack per owner set; blocks in which all weights are zero are left out (untouched)."""
+        return tuple(self._rows(owned) for owned in self._owners(by_weight))
+
+    def by_task(self) -> Mapping[str, Collected]:
+        """The rows of each task by site, for reduction across the sites that hold it."""
+        rows: dict[str, list[Contribution]] = {}
+        for c in self.contributions:
+            rows.setdefault(c.task, []).append(replace(c, task=""))
+        return {task: Collected(of_task, self.joint, self.stream) for task, of_task in rows.items()}
+
+    def _owners(self, by_weight: bool) -> list[_Owned]:
+        holders: dict[str, list[int]] = {}
+        for i, contribution in enumerate(self.contributions):
+            for block in contribution.blocks:
+                holders.setdefault(block, []).append(i)
+        sets: dict[tuple[object, ...], list[str]] = {}
+        for block, rows in holders.items():
+            weights = tuple(self.contributions[i].weight(block) for i in rows)
+            if any(w > 0 for w in weights):
+                statistics = block in self.joint.statistics
+                key = (tuple(rows), statistics, weights if by_weight or statistics else None)
+                sets.setdefault(key, []).append(block)
+        return [
+            _Owned(tuple(holders[blocks[0]]), tuple(blocks), blocks[0] in self.joint.statistics)
+            for blocks in sets.values()
+        ]
+
+    def _rows(self, owned: _Owned) -> Rows:
+        members = [self.contributions[i] for i in owned.holders]
+        parts = [{b: c.blocks[b] for b in owned.blocks} for c in members]
+        _require_equal_shapes(members, owned.blocks)
+        rows = [flatten(part) for part in parts]
+        known = all(b in self.joint.blocks for b in owned.blocks)
+        origin = flatten({b: self.joint.blocks[b] for b in owned.blocks}).detach() if known else None
+        stack = Rows(
+            torch.stack(rows),
+            [self.names[i] for i in owned.holders],
+            [c.weight(owned.blocks[0]) for c in members],
+            self.losses[list(owned.holders)],
+            origin if origin is not None and origin.shape == rows[0].shape else None,
+            parts[0],
+            self.stream,
+        )
+        stack.objectives, stack.statistics = self.objectives, owned.statistics
+        return stack
+
+    def _single(self) -> Stack:
+        groups = self.groups()
+        if len(groups) != 1:
+            raise AggregationError(f"rows have {len(groups)} owner sets: take groups() first")
+        return groups[0]
+
+
+def unflatten(vector: Tensor, layout: Blocks) -> Blocks:
+    """Cut a vector [n] into blocks of the shapes in `layout`; the inverse of `flatten`."""
+    result: dict[str, dict[str, Tensor]] = {}
+    at = 0
+    for block, tensors in layout.items():
+        result[block] = {}
+        for name, like in tensors.items():
+            result[block][name] = vector[at : at + like.numel()].view_as(like)
+            at += like.numel()
+    return result
+
+
+def _loss(c: Contribution) -> Tensor:
+    if isinstance(c.loss, Tensor):
+        return c.loss.detach()
+    return torch.tensor(torch.nan if c.loss is None else c.loss, dtype=torch.float64)
+
+
+def _row_name(c: Contribution) -> str:
+    return f"{c.participant}/{c.task}" if c.task else c.participant
+
+
+def _require_equal_shapes(members: Sequence[Contribution], blocks: Sequence[str]) -> None:
+    first = members[0]
+    for member in members[1:]:
+        for block in blocks:
+            ours, theirs = _shapes(member.blocks[block]), _shapes(first.blocks[block])
+            if ours != theirs:
+                raise AggregationError(
+                    f"participant {member.participant!r} sent {ours} for block {block!r}, but "
+                    f"{first.participant!r} sent {theirs}: their models differ"
+                )
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> list[tuple[str, tuple[int, ...]]]:
+    return [(name, tuple(tensor.shape)) for name, tensor in tensors.items()]

@@ -1,0 +1,28 @@
+"""Data sets with several tasks, views or sites, and what it takes to use them."""
+
+from lianhe.datasets.adult import load_adult
+from lianhe.datasets.dataset import MISSING_CLASS, Dataset
+from lianhe.datasets.fitted import Fitted, Scale
+from lianhe.datasets.heart import load_heart
+from lianhe.datasets.mfeat import load_mfeat
+from lianhe.datasets.moments import Moments
+from lianhe.datasets.partition import IID, ByColumn, Dirichlet, Partitioner
+from lianhe.datasets.prepare import Standardize
+from lianhe.datasets.repair import repair_within_class
+
+__all__ = [
+    "IID",
+    "MISSING_CLASS",
+    "ByColumn",
+    "Dataset",
+    "Dirichlet",
+    "Fitted",
+    "Moments",
+    "Partitioner",
+    "Scale",
+    "Standardize",
+    "load_adult",
+    "load_heart",
+    "load_mfeat",
+    "repair_within_class",
+]

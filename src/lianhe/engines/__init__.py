@@ -1,0 +1,6 @@
+"""Where participants run; the plain loop is in core."""
+
+from lianhe.core.engine import Engine, LoopEngine
+from lianhe.engines.shared import SharedEngine
+
+__all__ = ["Engine", "LoopEngine", "SharedEngine"]

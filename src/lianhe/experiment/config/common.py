@@ -1,0 +1,100 @@
+"""What specifications of several kinds have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lianhe.core.errors import SpecError
+from lianhe.core.schedule import Schedule
+from lianhe.core.step import MakeScheduler
+from lianhe.datasets import Dataset
+from lianhe.experiment.config.faults import wrong
+from lianhe.experiment.config.kinds import SitesFile, TasksFile
+from lianhe.experiment.config.labels import count_classes
+from lianhe.experiment.config.locate import KeyPath
+from lianhe.experiment.config.models import make_network
+from lianhe.experiment.config.named import LR_SCHEDULES, SCHEDULES, Named, make
+from lianhe.experiment.config.tables import LocalTable, TaskTable
+from lianhe.experiment.config.training import Training
+from lianhe.participants import FedProx, Local, Task
+
+_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def size(batch_size: int | str) -> int | None:
+    """A batch size as `Spec` wants it."""
+    return batch_size if isinstance(batch_size, int) else None
+
+
+def precision(name: str | None) -> torch.dtype | None:
+    """A precision as `Spec` wants it."""
+    return None if name is None else _DTYPES[name]
+
+
+def lr_schedule(named: Named | None, rounds: int) -> MakeScheduler | None:
+    """A learning-rate schedule as `Spec` wants it."""
+    if named is None:
+        return None
+    scheduler: MakeScheduler = make("lr_schedule", LR_SCHEDULES, named)(rounds)
+    return scheduler
+
+
+def general(training: Training, names: Sequence[str]) -> dict[str, Any]:
+    """Fields of `Spec` that every kind has, for participants of these names."""
+    return {
+        "schedule": _schedule(training.schedule, names),
+        "device": training.device,
+        "evaluate_every": training.evaluate_every,
+    }
+
+
+def _schedule(named: Named, names: Sequence[str]) -> Schedule:
+    schedule: Schedule = make("schedule", SCHEDULES, named)
+    try:
+        schedule.check(names)
+    except SpecError as error:
+        raise wrong(("training", "schedule"), str(error)) from error
+    return schedule
+
+
+def local_rule(table: LocalTable) -> Local | FedProx:
+    """What is done between rounds."""
+    rule = Local(
+        epochs=table.epochs or 1,
+        steps=table.steps,
+        batch_size=size(table.batch_size),
+        lr=table.lr,
+        optimizer=table.optimizer,
+        momentum=table.momentum,
+        weight_decay=table.weight_decay,
+        clip_norm=table.clip_norm,
+    )
+    return FedProx(table.proximal, rule) if table.proximal else rule
+
+
+def asked(tasks: Sequence[TaskTable]) -> tuple[dict[str, str], dict[str, KeyPath]]:
+    """The losses of tasks, and where in the file their names stand."""
+    places: dict[str, KeyPath] = {task.name: ("tasks", i, "name") for i, task in enumerate(tasks)}
+    return {task.name: task.loss for task in tasks}, places
+
+
+def with_classes(file: TasksFile | SitesFile, parts: Sequence[Dataset]) -> list[TaskTable]:
+    """The tasks, with the number of classes counted in the data where the file does not say it."""
+    return [_with_classes(task, [part.y[task.name] for part in parts]) for task in file.tasks]
+
+
+def _with_classes(task: TaskTable, labels: list[Tensor]) -> TaskTable:
+    if task.loss != "cross_entropy" or task.classes is not None:
+        return task
+    return task.model_copy(update={"classes": count_classes(labels, task.name)})
+
+
+def make_task(table: TaskTable, width: int | Tensor, labels: Tensor) -> Task:
+    """A task with its head."""
+    outputs = table.classes or (labels[0].numel() if len(labels) else 1)
+    head = make_network(table, width, outputs)
+    return Task(table.name, head, table.loss, tuple(table.metrics), weight=table.weight)

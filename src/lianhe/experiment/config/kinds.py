@@ -1,0 +1,137 @@
+"""The three kinds of specification files."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, Self, TypeAlias
+
+from pydantic import Field, model_validator
+
+from lianhe.core.errors import SpecError
+from lianhe.experiment.config.fields import (
+    Count,
+    PartitionName,
+    Positive,
+    SiteNames,
+    Teachers,
+    Text,
+)
+from lianhe.experiment.config.tables import Compare, Data, Encoder, LocalTable, Network, Table, TaskTable
+from lianhe.experiment.config.training import SitesTraining, TasksTraining, ViewsTraining
+
+
+class Partition(Table):
+    """How the rows of one table are divided among sites.
+
+    Args:
+        by: "iid" (at random), "dirichlet" (different shares of classes), or "column" (as a column says).
+        sites: how many, or their names; not for "column".
+        alpha: of "dirichlet": the smaller, the more sites differ.
+        label: of "dirichlet": the task whose classes are divided.
+        min_rows: of "dirichlet": that every site has at least.
+        column: of "column".
+        seed: of the draw; the sites stay the same whatever the seed of the training is.
+    """
+
+    by: PartitionName
+    sites: SiteNames | None = None
+    alpha: Positive | None = None
+    label: str | None = None
+    min_rows: Count | None = None
+    column: str | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    _wants: ClassVar[dict[str, tuple[set[str], set[str]]]] = {
+        "iid": ({"sites"}, set()),
+        "dirichlet": ({"sites", "alpha", "label"}, {"min_rows"}),
+        "column": ({"column"}, set()),
+    }
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        needed, optional = self._wants[self.by]
+        options = ("sites", "alpha", "label", "min_rows", "column")
+        given = {name for name in options if getattr(self, name) is not None}
+        if missing := sorted(needed - given):
+            raise SpecError(f'by = "{self.by}" needs {", ".join(missing)}')
+        if useless := sorted(given - needed - optional):
+            raise SpecError(f'by = "{self.by}" has no use for {", ".join(useless)}: leave it out')
+        return self
+
+
+class SitesTable(Table):
+    """Sites.
+
+    Args:
+        partition: how one table becomes sites; left out where the data come by site.
+        hold: site -> tasks that it takes part in; a site that is not named holds every task it has labels of.
+        personal: blocks that stay at each site: "encoder", "head.<task>".
+    """
+
+    partition: Partition | None = None
+    hold: dict[str, Annotated[list[Text], Field(min_length=1)]] = Field(default_factory=dict)
+    personal: list[Text] = Field(default_factory=list)
+
+
+class ViewsTable(Network):
+    """Views, and the model of each.
+
+    Args:
+        names: of the views; None for all in the data.
+        target: what is to be predicted; None where the data have one target only.
+        labels_per_class: labelled rows of each class, drawn at random; the others are the pool. None: the
+            rows without label are the pool.
+        learns_from: pseudo-labels of "all" views, or of "others" only.
+        refit: start from the initial weights every round.
+    """
+
+    names: Annotated[list[Text], Field(min_length=2)] | None = None
+    target: str | None = None
+    labels_per_class: Count | None = None
+    learns_from: Teachers = "all"
+    refit: bool = True
+
+
+class File(Table):
+    """What all kinds of files have in common."""
+
+    title: str = ""
+    data: Data
+    compare: Compare = Compare()
+
+
+class TasksFile(File):
+    """Several tasks on one data set."""
+
+    kind: Literal["tasks"]
+    encoder: Encoder | None = None
+    tasks: Annotated[list[TaskTable], Field(min_length=1)]
+    training: TasksTraining
+
+
+class SitesFile(File):
+    """Several sites, each with rows of its own."""
+
+    kind: Literal["sites"]
+    encoder: Encoder | None = None
+    tasks: Annotated[list[TaskTable], Field(min_length=1)]
+    sites: SitesTable = SitesTable()
+    training: SitesTraining
+    local: LocalTable | None = None
+
+
+class ViewsFile(File):
+    """Several views of the same rows, few of them labelled."""
+
+    kind: Literal["views"]
+    views: ViewsTable = ViewsTable()
+    training: ViewsTraining
+    local: LocalTable
+
+
+AnyFile: TypeAlias = TasksFile | SitesFile | ViewsFile
+
+KINDS: dict[str, type[AnyFile]] = {
+    "tasks": TasksFile,
+    "sites": SitesFile,
+    "views": ViewsFile,
+}

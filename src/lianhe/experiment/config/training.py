@@ -1,0 +1,106 @@
+"""[training]: how many rounds, and how."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from lianhe.core.errors import SpecError
+from lianhe.experiment.config.fields import (
+    AggregatorName,
+    BatchSize,
+    Count,
+    Device,
+    LabelAggregatorName,
+    LrScheduleName,
+    Optimizer,
+    Positive,
+    Precision,
+    ScheduleName,
+)
+from lianhe.experiment.config.named import Named
+from lianhe.experiment.config.tables import Table
+
+
+class Training(Table):
+    """What all kinds have in common.
+
+    Args:
+        aggregator: how the contributions of a round become one.
+        schedule: who contributes when.
+        seed: key of all random numbers: split, initial weights, batches, dropout, cohorts.
+        device: of torch.
+        evaluate_every: rounds between measurements on the validation rows; 0 for the end only.
+        checkpoint_every: rounds between checkpoints of a run.
+    """
+
+    aggregator: AggregatorName = Named(name="mean")
+    schedule: ScheduleName = Named(name="together")
+    seed: Annotated[int, Field(ge=0)] = 0
+    device: Device = "cpu"
+    evaluate_every: Annotated[int, Field(ge=0)] = 0
+    checkpoint_every: Count = 100
+
+
+class TasksTraining(Training):
+    """Joint steps on batches.
+
+    Args:
+        rounds: how many steps; or `epochs`, how often to go through the rows.
+        batch_size: rows a step, or "full".
+        optimizer: of the joint steps.
+        lr: its learning rate.
+        lr_schedule: how it changes.
+        clip_norm: greatest norm of a step's gradient.
+        autocast: mixed precision.
+    """
+
+    rounds: Count | None = None
+    epochs: Count | None = None
+    batch_size: BatchSize = 64
+    optimizer: Optimizer = "adam"
+    lr: Positive = 1e-3
+    lr_schedule: LrScheduleName | None = None
+    clip_norm: Positive | None = None
+    autocast: Precision | None = None
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.rounds is None) == (self.epochs is None):
+            raise SpecError("give rounds = … or epochs = …, one of them")
+        return self
+
+
+class SitesTraining(Training):
+    """Rounds of a federation.
+
+    Args:
+        rounds: how many.
+        across_sites: first reduce across sites, task by task; then reconcile the tasks by `aggregator`.
+        server_lr: by which the aggregated update is multiplied.
+        optimizer: with `across_sites` and without [local]: of the joint steps; lr, lr_schedule and clip_norm
+            likewise.
+        autocast: mixed precision.
+    """
+
+    rounds: Count
+    across_sites: AggregatorName | None = None
+    server_lr: Positive | None = None
+    optimizer: Optimizer | None = None
+    lr: Positive | None = None
+    lr_schedule: LrScheduleName | None = None
+    clip_norm: Positive | None = None
+    autocast: Precision | None = None
+
+
+class ViewsTraining(Training):
+    """Rounds of co-training.
+
+    Args:
+        rounds: how many.
+    """
+
+    rounds: Count
+    aggregator: LabelAggregatorName = Named(name="confident", threshold=0.95)
+    schedule: ScheduleName = Named(name="alternating")

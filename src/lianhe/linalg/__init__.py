@@ -1,0 +1,19 @@
+"""Small linear algebra on torch alone: flattening, Gramians, and the solvers of the weightings."""
+
+from lianhe.linalg.bargain import bargain
+from lianhe.linalg.conflict_averse import conflict_averse
+from lianhe.linalg.dual_cone import project_on_dual_cone
+from lianhe.linalg.flatten import flatten
+from lianhe.linalg.gramian import gramian
+from lianhe.linalg.nonnegative import nonnegative_qp
+from lianhe.linalg.simplex import min_norm_in_simplex
+
+__all__ = [
+    "bargain",
+    "conflict_averse",
+    "flatten",
+    "gramian",
+    "min_norm_in_simplex",
+    "nonnegative_qp",
+    "project_on_dual_cone",
+]

@@ -1,0 +1,133 @@
+"""Local: plain local training by any torch optimiser."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import Optimizer
+
+from lianhe.core.checks import require_not_negative, require_positive, require_whole
+from lianhe.core.errors import UnknownNameError
+from lianhe.core.step import OPTIMIZERS, MakeOptimizer
+from lianhe.core.streams import Stream
+from lianhe.participants.data import Batch, Source
+from lianhe.participants.local.rule import Adjust, BatchLoss, LocalRule
+
+_LBFGS: MakeOptimizer = partial(torch.optim.LBFGS, max_iter=50, line_search_fn="strong_wolfe")
+
+
+@dataclass(frozen=True)
+class Local(LocalRule):
+    """Local training: `epochs` passes over the own data, or `steps` steps, from the joint's values.
+
+    y ← y − lr ∇ loss(y; batch), repeated; with SGD and a mean across sites this is federated averaging.
+
+    Args:
+        epochs: passes over the own data a round.
+        steps: number of steps instead of `epochs`; batches go round as often as needed.
+        batch_size: samples a step; None for the full batch.
+        lr: learning rate.
+        optimizer: "sgd", "adam", "adamw", "lbfgs", or a callable `f(parameters, lr=…)`; made anew each round.
+        momentum: of "sgd".
+        weight_decay: of "sgd", "adam" and "adamw"; for "lbfgs" it is added to the loss as (wd / 2) ‖y‖².
+        clip_norm: greatest norm of a step's gradient; None does not clip.
+
+    Raises:
+        SpecError: for a number out of range.
+
+    Source:
+        McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data", AISTATS
+        2017.
+    """
+
+    epochs: int = 1
+    steps: int | None = None
+    batch_size: int | None = 32
+    lr: float = 0.01
+    optimizer: str | MakeOptimizer = "sgd"
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        require_whole("epochs of Local", self.epochs, 1)
+        for argument, whole in (("steps", self.steps), ("batch_size", self.batch_size)):
+            if whole is not None:
+                require_whole(f"{argument} of Local", whole, 1)
+        require_positive("lr of Local", self.lr)
+        if self.clip_norm is not None:
+            require_positive("clip_norm of Local", self.clip_norm)
+        require_not_negative("momentum of Local", self.momentum)
+        require_not_negative("weight_decay of Local", self.weight_decay)
+        if isinstance(self.optimizer, str) and self.optimizer not in {*OPTIMIZERS, "lbfgs"}:
+            raise UnknownNameError("optimizer of Local", self.optimizer, {*OPTIMIZERS, "lbfgs"})
+
+    def train(
+        self,
+        parameters: Sequence[Tensor],
+        loss: BatchLoss,
+        source: Source,
+        stream: Stream,
+        adjust: Adjust | None = None,
+    ) -> Tensor:
+        optimizer = self._optimizer(parameters)
+        losses: list[Tensor] = []
+        for number, batch in enumerate(self._batches(source, stream)):
+            replace(stream, step=number).seed_global(parameters[0].device)
+            closure = self._closure(optimizer, parameters, partial(loss, batch), adjust)
+            value = closure()
+            if value is None:
+                continue
+            losses.append(value)
+            if isinstance(optimizer, torch.optim.LBFGS):
+                optimizer.step(closure)  # evaluates again, several times
+            else:
+                optimizer.step()
+        for parameter in parameters:
+            parameter.grad = None
+        return torch.stack(losses).mean() if losses else torch.full((), torch.nan)
+
+    def _closure(
+        self,
+        optimizer: Optimizer,
+        parameters: Sequence[Tensor],
+        loss: Callable[[], Tensor | None],
+        adjust: Adjust | None,
+    ) -> Callable[[], Tensor | None]:
+        def closure() -> Tensor | None:
+            optimizer.zero_grad(set_to_none=True)
+            value = loss()
+            if value is None:
+                return None
+            if isinstance(optimizer, torch.optim.LBFGS) and self.weight_decay:
+                squares = torch.stack([p.square().sum() for p in parameters])
+                value = value + 0.5 * self.weight_decay * squares.sum()
+            value.backward()
+            if adjust is not None:
+                adjust(parameters)
+            if self.clip_norm is not None:
+                clip_grad_norm_(parameters, self.clip_norm)
+            return value.detach()
+
+        return closure
+
+    def _batches(self, source: Source, stream: Stream) -> Iterator[Batch]:
+        epochs = (source.epoch(replace(stream, step=f"epoch {number}")) for number in itertools.count())
+        steps = self.steps or self.epochs * source.batches
+        return itertools.islice(itertools.chain.from_iterable(epochs), steps)
+
+    def _optimizer(self, parameters: Sequence[Tensor]) -> Optimizer:
+        if not isinstance(self.optimizer, str):
+            return self.optimizer(list(parameters), lr=self.lr)
+        if self.optimizer == "lbfgs":
+            return _LBFGS(list(parameters), lr=self.lr)
+        options: Mapping[str, float] = {"weight_decay": self.weight_decay}
+        if self.optimizer == "sgd":
+            options = {**options, "momentum": self.momentum}
+        return OPTIMIZERS[self.optimizer](list(parameters), lr=self.lr, **options)

@@ -1,0 +1,184 @@
+"""The model of tasks and sites: one encoder, one head a task; and its tensors as named blocks."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lianhe.core.contribution import Joint
+from lianhe.core.errors import DataError, SpecError
+from lianhe.core.spec import Model
+from lianhe.core.streams import Stream
+from lianhe.participants.losses import Mean
+
+#: suffix of the block that holds a module's running statistics; a "/" because no name of a task has one
+STATISTICS = "/statistics"
+
+
+class HardSharing(nn.Module):
+    """An encoder shared by all tasks, and a head for each (Caruana, Machine Learning 1997).
+
+    Args:
+        encoder: from inputs to representation; None when heads read the inputs.
+        heads: by task, from representation to prediction.
+
+    Example:
+        >>> model = HardSharing(nn.Linear(3, 4), {"age": nn.Linear(4, 1)})
+        >>> {task: tuple(p.shape) for task, p in model(torch.zeros(2, 3)).items()}
+        {'age': (2, 1)}
+    """
+
+    def __init__(self, encoder: nn.Module | None, heads: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.encoder = nn.Identity() if encoder is None else encoder
+        # ModuleDict refuses names with dots; tasks may have any name.
+        self.tasks = tuple(heads)
+        self.heads = nn.ModuleList(heads.values())
+
+    def head(self, task: str) -> nn.Module:
+        """The head of a task."""
+        return self.heads[self.tasks.index(task)]
+
+    def forward(self, x: Any) -> dict[str, Tensor]:
+        """Predictions by task."""
+        z = self.encoder(x)
+        return {task: head(z) for task, head in zip(self.tasks, self.heads, strict=True)}
+
+
+def fresh(model: Model, stream: Stream, device: torch.device, reinitialise: bool) -> nn.Module:
+    """Copy a module, or make one by its function, with weights that depend on the stream alone.
+
+    It is put into training mode.
+
+    Args:
+        model: a module, or a function that makes one.
+        stream: key of the initial weights.
+        device: where it is to live.
+        reinitialise: draw new weights for a given module, by the `reset_parameters` of its parts.
+
+    Raises:
+        SpecError: if a part with parameters of its own cannot draw new ones.
+    """
+    stream.seed_global(torch.device("cpu"))
+    if not isinstance(model, nn.Module):
+        made = model()
+        if not isinstance(made, nn.Module):
+            raise SpecError(
+                f"{model!r} gave a {type(made).__name__}: expected a function that makes a torch module"
+            )
+        return made.to(device).train()
+    model = copy.deepcopy(model)
+    if reinitialise:
+        for name, part in model.named_modules():
+            _reset(name, part)
+    return model.to(device).train()
+
+
+def _reset(name: str, part: nn.Module) -> None:
+    if callable(reset := getattr(part, "reset_parameters", None)):
+        reset()
+    elif any(True for _ in part.parameters(recurse=False)):
+        raise SpecError(
+            f"part {name or '(itself)'!r} of the model, a {type(part).__name__}, has parameters but no "
+            "reset_parameters(): give a function that makes the model instead of the model"
+        )
+
+
+def trainable(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters that are not frozen, by name."""
+    return {name: p for name, p in module.named_parameters() if p.requires_grad}
+
+
+def require_trainable(model: HardSharing, task: str) -> None:
+    """Raise SpecError if nothing that a task's loss depends on can be trained."""
+    if not trainable(model.encoder) and not trainable(model.head(task)):
+        raise SpecError(f"task {task!r} has nothing to train: its head and the encoder are empty or frozen")
+
+
+def blocks_of(model: HardSharing) -> dict[str, dict[str, Tensor]]:
+    """The live tensors of a model as blocks: "encoder", "head.<task>", and "<block>/statistics" of each."""
+    parts = {"encoder": model.encoder, **{f"head.{task}": model.head(task) for task in model.tasks}}
+    blocks: dict[str, dict[str, Tensor]] = {}
+    for name, part in parts.items():
+        if parameters := trainable(part):
+            blocks[name] = parameters
+        if buffers := dict(part.named_buffers()):
+            blocks[name + STATISTICS] = buffers
+    return blocks
+
+
+def joint_of(model: HardSharing, without: Iterable[str] = ()) -> Joint:
+    """The joint whose tensors are those of the model; without the blocks that are personal."""
+    hidden = set(without)
+    shared = {
+        b: t
+        for b, t in blocks_of(model).items()
+        if b not in hidden and b.removesuffix(STATISTICS) not in hidden
+    }
+    return Joint(shared, frozenset(b for b in shared if b.endswith(STATISTICS)))
+
+
+@torch.no_grad()
+def dry_run(encoder: nn.Module | None, heads: Mapping[str, nn.Module], x: Any) -> dict[str, Tensor]:
+    """Predict a few samples, so that shapes that do not fit are found before anything is trained.
+
+    Raises:
+        SpecError: naming the encoder or the head that refuses its input.
+    """
+    modes = [(m, m.training) for m in [encoder, *heads.values()] if m is not None]
+    for module, _ in modes:
+        module.eval()
+    try:
+        z = _try("the encoder", encoder, x) if encoder is not None else x
+        return {task: _try(f"the head of task {task!r}", head, z) for task, head in heads.items()}
+    finally:
+        for module, training in modes:
+            module.train(training)
+
+
+def _try(what: str, module: nn.Module, x: Any) -> Tensor:
+    shape = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+    try:
+        out: Tensor = module(x)
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
+        raise SpecError(f"{what} refuses its input of shape {shape}: {error}") from error
+    return out
+
+
+@torch.no_grad()
+def require_loss_fits(loss: Mean, prediction: Tensor, target: Tensor, task: str) -> None:
+    """Raise SpecError if a loss of the user's own refuses predictions, or gives no loss per sample."""
+    try:
+        loss(prediction, target, False)
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
+        if isinstance(error, SpecError):
+            raise
+        shapes = f"predictions {tuple(prediction.shape)} and labels {tuple(target.shape)}"
+        raise SpecError(f"loss of task {task!r} refuses {shapes}: {error}") from error
+
+
+def require_prediction_fits(prediction: Tensor, target: Tensor, loss: object, task: str) -> int | None:
+    """Check a prediction against its labels; return the highest label where the loss has one."""
+    if loss == "cross_entropy":
+        fits = prediction.ndim == target.ndim + 1 and prediction.shape[2:] == target.shape[1:]
+        if not fits or target.is_floating_point():
+            raise DataError(
+                f"task {task!r}: head gives {tuple(prediction.shape)} and labels are {target.dtype} of shape "
+                f"{tuple(target.shape)}; cross_entropy needs [n, C, ...] and whole numbers [n, ...]"
+            )
+        return prediction.shape[1] - 1
+    if loss in ("binary_cross_entropy", "mse"):
+        if prediction.numel() != target.numel():
+            raise DataError(
+                f"task {task!r}: head gives {tuple(prediction.shape)} but labels have shape "
+                f"{tuple(target.shape)}; {loss} needs one prediction a label"
+            )
+        if loss == "mse" and not target.is_floating_point():
+            raise DataError(
+                f"task {task!r}: labels are {target.dtype}; mse needs floating point numbers (NaN if missing)"
+            )
+    return 1 if loss == "binary_cross_entropy" else None

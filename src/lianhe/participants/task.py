@@ -1,0 +1,350 @@
+"""Task: a participant of multi-task learning; it contributes the gradient of its own loss."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lianhe.core.checks import require_positive
+from lianhe.core.contribution import Contribution, Measure, Request
+from lianhe.core.errors import DataError, SpecError
+from lianhe.core.participant import Participant, Problem
+from lianhe.core.schedule import Together
+from lianhe.core.spec import Model, Spec
+from lianhe.core.step import Descend
+from lianhe.core.streams import Stream
+from lianhe.participants.data import Batch, Feed, Source, as_source, observed
+from lianhe.participants.losses import Mean, PerSample, mean_loss
+from lianhe.participants.metrics import Metering, MetricLike
+from lianhe.participants.model import (
+    HardSharing,
+    dry_run,
+    fresh,
+    joint_of,
+    require_loss_fits,
+    require_prediction_fits,
+    require_trainable,
+    trainable,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Task(Participant):
+    """A task: a head on a shared encoder, a loss, and metrics.
+
+    L_t = (1 / n_t) Σ_i ℓ(head(encoder(x_i)), y_i) over the n_t samples whose label is there.
+
+    Args:
+        name: of the task; also the name of its labels.
+        head: from representation to prediction: a module, or a function that makes one.
+        loss: "cross_entropy", "binary_cross_entropy", "mse", or a callable that gives one loss a sample, [n].
+        metrics: names ("accuracy", "auroc", "f1", "mae", "r2", …) or torchmetrics objects.
+        data: data of this task alone, `(x, y)` or as in `Spec.data`; None when `Spec.data` holds its labels.
+        validation: held-out data of the same form.
+        weight: weight of the task in a weighted mean of tasks.
+
+    Raises:
+        UnknownNameError: for a loss or metric that does not exist.
+        SpecError: for a metric that does not fit the loss, or a weight that is not positive.
+
+    Example:
+        >>> Task("income", nn.Linear(64, 2), "cross_entropy", metrics=["auroc"]).name
+        'income'
+    """
+
+    name: str
+    head: Model
+    loss: str | PerSample = "cross_entropy"
+    metrics: Sequence[MetricLike] = ()
+    data: Any = None
+    validation: Any = None
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "metrics", tuple(self.metrics))
+        mean_loss(self.loss, self.name)
+        for metric in self.metrics:
+            Metering(metric, self.name, self.loss)
+        require_positive(f"weight of task {self.name!r}", self.weight)
+
+    def check(self, spec: Spec) -> None:
+        """Data must be somewhere."""
+        if self.data is None and spec.data is None:
+            raise SpecError(
+                f"task {self.name!r} has no data: give Task(data=…), or Spec(data=…) for all tasks"
+            )
+        if spec.local is not None or spec.across_sites is not None or spec.personal or spec.tasks:
+            raise SpecError("local, across_sites, personal and tasks are for sites: leave them out for tasks")
+        if spec.aggregator is not None and spec.aggregator.whole:
+            raise SpecError(f"aggregator {spec.aggregator!r} is for views: it chooses pseudo-labels")
+
+    @classmethod
+    def problem(cls, spec: Spec, seed: int) -> Problem:
+        """Bind tasks to one model and their data."""
+        return _Setup(spec, seed).problem()
+
+
+class Trunk:
+    """The encoder at work: what all tasks of a fit share."""
+
+    def __init__(self, encoder: nn.Module, device: torch.device, autocast: torch.dtype | None) -> None:
+        self.encoder, self.device, self._autocast = encoder, device, autocast
+        self.parameters = trainable(encoder)
+        self._taken: dict[str, int] = {}
+
+    def precision(self) -> contextlib.AbstractContextManager[Any]:
+        """Mixed precision, if the specification asks for it."""
+        if self._autocast is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, self._autocast)
+
+    def features(self, feed: Feed, request: Request) -> Tensor:
+        """Representation of the round's batch; dropout depends on the round, not on who asks."""
+        stream = request.stream
+        Stream(stream.seed, stream.round, feed.name, "forward").seed_global(self.device)
+        again = self._taken.get(feed.name) == stream.round
+        self._taken[feed.name] = stream.round
+        with _kept_statistics(self.encoder) if again else contextlib.nullcontext(), self.precision():
+            z: Tensor = self.encoder(feed.batch(stream.round).x)
+        return z
+
+
+@contextlib.contextmanager
+def _kept_statistics(module: nn.Module) -> Iterator[None]:
+    """Put running statistics back: a batch counts once, however many tasks look at it."""
+    before = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    yield
+    for buffer, value in before:
+        if not torch.equal(buffer, value):
+            buffer.copy_(value)
+
+
+class LiveTask:
+    """A task bound to a trunk, a head and data."""
+
+    def __init__(
+        self, task: Task, trunk: Trunk, head: nn.Module, feed: Feed, validation: Source | None
+    ) -> None:
+        self.name, self.task, self.trunk, self.head, self.feed = task.name, task, trunk, head, feed
+        self.parameters = trainable(head)
+        self._validation = validation
+        self._mean: Mean = mean_loss(task.loss, task.name)
+
+    def labelled(self, request: Request) -> int:
+        """How many labels of this task the round's batch holds."""
+        return self.feed.batch(request.round).labelled[self.name]
+
+    def loss(self, z: Tensor, request: Request) -> Tensor:
+        """Mean loss over the labels that are there; dropout in the head is a stream of its own."""
+        stream, batch = request.stream, self.feed.batch(request.round)
+        Stream(stream.seed, stream.round, self.name, "head").seed_global(self.trunk.device)
+        return task_loss(self.task, self._mean, self.head, z, batch, self.trunk.precision())
+
+    def contribute(self, request: Request) -> Sequence[Contribution]:
+        """Gradient of the own loss, by the plain way: a forward and a backward pass for this task alone."""
+        if request.ask == "evaluate":
+            return self._evaluate()
+        if self.labelled(request) == 0:
+            return ()
+        loss = self.loss(self.trunk.features(self.feed, request), request)
+        blocks = {"encoder": self.trunk.parameters, f"head.{self.name}": self.parameters}
+        tensors = [p for parameters in blocks.values() for p in parameters.values()]
+        gradients = iter(torch.autograd.grad(loss, tensors, materialize_grads=True))
+        rows = {b: {n: next(gradients) for n in parameters} for b, parameters in blocks.items() if parameters}
+        return (Contribution(self.name, rows, {"": self.task.weight}, loss, objective=True),)
+
+    def _evaluate(self) -> Sequence[Contribution]:
+        if self._validation is None:
+            return ()
+        model = HardSharing(self.trunk.encoder, {self.name: self.head})
+        return (Contribution(self.name, {}, measures=tuple(evaluate(model, [self.task], self._validation))),)
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Nothing: all that a task has is in the joint."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Nothing to take over."""
+
+
+class _Setup:
+    """Binds the tasks of a specification."""
+
+    def __init__(self, spec: Spec, seed: int) -> None:
+        self.spec, self.seed, self.device = spec, seed, torch.device(spec.device)
+        self.tasks: list[Task] = [task for task in spec.participants if isinstance(task, Task)]
+        encoder = nn.Identity() if spec.encoder is None else self._fresh(spec.encoder, "encoder")
+        self.model = HardSharing(encoder, {t.name: self._fresh(t.head, f"head.{t.name}") for t in self.tasks})
+        self.trunk = Trunk(encoder, self.device, spec.autocast)
+        self._sources: dict[tuple[str, int, str], Source] = {}
+        self._feeds: dict[int, Feed] = {}
+
+    def _fresh(self, model: Model, name: str) -> nn.Module:
+        return fresh(model, Stream(self.seed, 0, name, "weights"), self.device, self.spec.reinitialise)
+
+    def problem(self) -> Problem:
+        joint = joint_of(self.model)
+        live = tuple(self._live(task) for task in self.tasks)
+        spec, step = self.spec, copy.deepcopy(self.spec.step)
+        return Problem(
+            joint,
+            live,
+            step or Descend(joint, spec.optimizer, spec.lr, spec.lr_schedule, spec.clip_norm),
+            spec.schedule or Together(),
+            spec.rounds or (spec.epochs or 1) * max(t.feed.source.batches for t in live),
+            lambda _: {"": self.model},
+            self._evaluate,
+        )
+
+    def _live(self, task: Task) -> LiveTask:
+        feed = self._feed(task)
+        require_trainable(self.model, task.name)
+        require_task_fits(task, self.model, feed.source)
+        return LiveTask(task, self.trunk, self.model.head(task.name), feed, self._validation(task))
+
+    def _feed(self, task: Task) -> Feed:
+        """Tasks that share a data set share its batches, and hence one forward pass."""
+        own = task.data is not None
+        owner = f"task {task.name!r}" if own else "the specification"
+        data = task.data if own else self.spec.data
+        source = self._source("training", data, task, self.spec.batch_size, owner)
+        if id(source) not in self._feeds:
+            self._feeds[id(source)] = Feed(source, self.seed, task.name if own else "")
+        return self._feeds[id(source)]
+
+    def _validation(self, task: Task) -> Source | None:
+        own = task.validation is not None or task.data is not None
+        data = task.validation if own else self.spec.validation
+        if data is None:
+            return None
+        owner = f"validation of task {task.name!r}" if own else "the specification's validation"
+        source = self._source("validation", data, task, _EVALUATION_BATCH, owner)
+        if not own and task.name not in source.tasks:
+            return None
+        require_task_fits(task, self.model, source)
+        return source
+
+    def _source(self, purpose: str, data: Any, task: Task, batch_size: int | None, owner: str) -> Source:
+        """Data that several tasks share are read once."""
+        by_task = labels_by_task(data, task.name)
+        key = purpose, id(data), "" if by_task is data else task.name
+        if key not in self._sources:
+            self._sources[key] = as_source(by_task, batch_size, self.device, owner)
+        return self._sources[key]
+
+    def _evaluate(self, data: Any) -> Sequence[tuple[str, Measure]]:
+        source = as_source(data, _EVALUATION_BATCH, self.device, "evaluate(data)")
+        tasks = [task for task in self.tasks if task.name in source.tasks]
+        for task in tasks:
+            require_task_fits(task, self.model, source)
+        return [(measure.task, measure) for measure in evaluate(self.model, tasks, source)]
+
+
+_EVALUATION_BATCH = 4096
+
+
+def labels_by_task(data: Any, task: str) -> Any:
+    """Turn `(x, y)` of one task into `(x, {task: y})`; leave other forms as they are."""
+    if isinstance(data, tuple) and len(data) == 2 and not isinstance(data[1], Mapping):
+        return data[0], {task: data[1]}
+    return data
+
+
+def task_loss(
+    task: Task,
+    mean: Mean,
+    head: nn.Module,
+    z: Tensor,
+    batch: Batch,
+    precision: contextlib.AbstractContextManager[Any],
+) -> Tensor:
+    """Mean loss of a task over the labels of a batch that are there."""
+    target = batch.y[task.name]
+    with precision:
+        prediction = head(z)
+    # Losses are taken in full precision: half precision loses the small differences that training is about.
+    prediction = prediction.float() if prediction.dtype in (torch.float16, torch.bfloat16) else prediction
+    return mean(prediction, target, batch.labelled[task.name] == target.numel())
+
+
+def require_task_fits(task: Task, model: HardSharing, source: Source) -> None:
+    """Find shapes and labels that do not fit before anything is trained.
+
+    Raises:
+        DataError: if the source has no label of the task, or labels do not fit the head.
+        SpecError: if encoder, head and loss do not fit one another or the inputs.
+    """
+    if task.name not in source.tasks:
+        raise DataError(
+            f"task {task.name!r} is held by nobody: the data have labels of {sorted(source.tasks)}"
+        )
+    few = source.few()
+    target = few.y[task.name]
+    prediction = dry_run(model.encoder, {task.name: model.head(task.name)}, few.x)[task.name]
+    highest = require_prediction_fits(prediction, target, task.loss, task.name)
+    if highest is not None:
+        source.check_labels(task.name, highest)
+    if callable(task.loss):
+        require_loss_fits(mean_loss(task.loss, task.name), prediction, target, task.name)
+
+
+@torch.no_grad()
+def evaluate(model: HardSharing, tasks: Sequence[Task], source: Source) -> list[Measure]:
+    """Loss and metrics of tasks on a source; the model is put back to the mode that it was in.
+
+    Args:
+        model: has a head for every task.
+        tasks: what to measure.
+        source: held-out data.
+    """
+    training = model.training
+    model.eval()
+    meters = {task.name: _Meters(task) for task in tasks}
+    for batch in source.epoch(None):
+        z = model.encoder(batch.x)
+        for task in tasks:
+            if batch.labelled.get(task.name, 0):
+                meters[task.name].update(model.head(task.name)(z), batch.y[task.name])
+    model.train(training)
+    return [measure for task in tasks for measure in meters[task.name].measures()]
+
+
+class _Meters:
+    """Loss and metrics of one task, batch by batch."""
+
+    def __init__(self, task: Task) -> None:
+        self._task, self._mean = task, mean_loss(task.loss, task.name)
+        self._metrics = [Metering(metric, task.name, task.loss) for metric in task.metrics]
+        self._sum, self._count = 0.0, 0
+
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        """Take in a batch with at least one label."""
+        there = observed(target)
+        # A loss of the user's own is a mean over rows, all others over labels.
+        rows = there.reshape(len(there), -1).any(1) if callable(self._task.loss) else there
+        count = int(rows.sum())
+        self._sum += float(self._mean(prediction, target, bool(there.all()))) * count
+        self._count += count
+        if self._metrics:
+            prediction, classes = self._by_label(prediction, target)
+            for metric in self._metrics:
+                metric.update(prediction[there], target[there], classes)
+
+    def measures(self) -> list[Measure]:
+        """What has been measured; NaN where no label was there."""
+        mean = self._sum / self._count if self._count else float("nan")
+        return [Measure("loss", mean, self._count, self._task.name), *(m.measure() for m in self._metrics)]
+
+    def _by_label(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, bool]:
+        """Lay predictions out like labels: as [n, ..., C] where they are logits of classes."""
+        one_more = prediction.ndim == target.ndim + 1 and not target.is_floating_point()
+        if self._task.loss == "cross_entropy" or (one_more and callable(self._task.loss)):
+            return prediction.movedim(1, -1), True
+        same = prediction.numel() == target.numel()
+        return (prediction.reshape(target.shape) if same else prediction), False

@@ -1,0 +1,280 @@
+"""View: a participant of co-training; it learns on its own view and proposes labels to all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torchmetrics.classification import MulticlassAccuracy
+
+from lianhe.core.contribution import Contribution, Joint, Measure, Request
+from lianhe.core.errors import DataError, SpecError, UnknownNameError
+from lianhe.core.participant import Participant, Problem
+from lianhe.core.schedule import Together
+from lianhe.core.spec import Model, Spec
+from lianhe.core.step import Replace
+from lianhe.core.streams import Stream
+from lianhe.participants.committee import Committee, probabilities
+from lianhe.participants.data import (
+    MISSING,
+    Batch,
+    TensorSource,
+    as_inputs,
+    as_labels,
+    require_finite_inputs,
+    require_labels_in_range,
+)
+from lianhe.participants.local import LocalRule
+from lianhe.participants.losses import PerSample, mean_loss
+from lianhe.participants.model import dry_run, fresh
+
+#: name under which the committee of all views is measured
+FUSED = "fused"
+
+
+@dataclass(frozen=True, eq=False)
+class View(Participant):
+    """One view of the examples, and the model that learns on it.
+
+    Every round it is fitted on the labelled examples and on the pseudo-labels chosen so far, and contributes
+    its class probabilities on the shared pool; the aggregator (`Confident`) chooses the next pseudo-labels.
+
+    Args:
+        name: of the view.
+        model: gives logits, [n, C]: a module, or a function that makes one.
+        data: labelled examples `(x [l, …], y [l])`, y whole numbers 0 .. C - 1.
+        pool: unlabelled examples, [N, …], the same ones in the same order for all views.
+        validation: held-out `(x, y)`.
+        learns_from: "all" pseudo-labels (shared set, Blum & Mitchell), or those of "others" only
+            (cross-teaching).
+        refit: start from the initial weights every round; else go on from the last round's.
+        loss: "cross_entropy", or a callable that gives one loss per sample.
+
+    Source:
+        Blum & Mitchell, "Combining Labeled and Unlabeled Data with Co-Training", COLT 1998.
+
+    Example:
+        >>> View(
+        ...     "left", nn.Linear(3, 2), (torch.zeros(4, 3), torch.tensor([0, 1, 0, 1])), torch.zeros(9, 3)
+        ... ).name
+        'left'
+    """
+
+    name: str
+    model: Model
+    data: tuple[Any, Any]
+    pool: Any
+    validation: tuple[Any, Any] | None = None
+    learns_from: Literal["all", "others"] = "all"
+    refit: bool = True
+    loss: str | PerSample = "cross_entropy"
+
+    def check(self, spec: Spec) -> None:
+        """Views need a rule to fit by, a rule to choose by, and the same pool."""
+        if not isinstance(spec.local, LocalRule):
+            raise SpecError("local is missing: say how views are fitted, e.g. local=Local(epochs=50, lr=0.1)")
+        if spec.aggregator is None or not spec.aggregator.whole:
+            raise SpecError("aggregator is missing: say which pseudo-labels are chosen, e.g. Confident(0.95)")
+        if spec.encoder is not None or spec.tasks or spec.personal or spec.across_sites is not None:
+            raise SpecError(
+                "encoder, tasks, personal and across_sites are not for views: every view has its own model"
+            )
+        if spec.rounds is None:
+            raise SpecError("epochs is for tasks: give rounds, and Local(epochs=…) for passes a round")
+        if self.learns_from not in ("all", "others"):
+            raise SpecError(
+                f"learns_from={self.learns_from!r} of view {self.name!r}: must be 'all' or 'others'"
+            )
+        if self.loss != "cross_entropy" and not callable(self.loss):
+            raise UnknownNameError(f"loss of view {self.name!r}", str(self.loss), ["cross_entropy"])
+        first = next(p for p in spec.participants if isinstance(p, View))
+        ours, theirs = len(self.pool), len(first.pool)
+        if ours != theirs:
+            raise DataError(
+                f"pool of view {self.name!r} has {ours} examples, that of {first.name!r} {theirs}: views see "
+                "the same examples in the same order"
+            )
+
+    @classmethod
+    def problem(cls, spec: Spec, seed: int) -> Problem:
+        """Bind views to their models and to a pool that has no label yet."""
+        return _Setup(spec, seed).problem()
+
+
+class LiveView:
+    """A view bound to its model."""
+
+    def __init__(
+        self, view: View, index: int, model: nn.Module, rule: LocalRule, device: torch.device
+    ) -> None:
+        self.name, self.view, self.model, self._rule, self._device = view.name, view, model, rule, device
+        self._index, owner = index, f"view {view.name!r}"
+        self._x, self._y = _examples(view.data, owner, device)
+        self._pool = _one_tensor(view.pool, f"pool of {owner}", device)
+        self.classes = _require_view_fits(view, model, self._x, self._y)
+        self._held_out = None
+        if view.validation is not None:
+            self._held_out = _examples(view.validation, f"validation of {owner}", device)
+            require_labels_in_range(self._held_out[1], view.name, self.classes - 1, f"validation of {owner}")
+        self._initial = {n: t.detach().clone() for n, t in model.state_dict().items()}
+        self._mean = mean_loss(view.loss, view.name)
+
+    def contribute(self, request: Request) -> Sequence[Contribution]:
+        """Fit, and say what the pool's examples look like from here."""
+        if request.ask == "evaluate":
+            return self._evaluate()
+        loss = self.fit(request)
+        p = probabilities(self.model, self._pool)
+        block = {"probabilities": p, "index": torch.tensor(self._index)}
+        return (Contribution(self.name, {"pool": block}, loss=loss),)
+
+    def fit(self, request: Request) -> Tensor:
+        """Fit on what is labelled and on what has been chosen so far."""
+        if self.view.refit:
+            self.model.load_state_dict(self._initial)
+        source = self._source(request.joint)
+        self.model.train()
+        stream = replace(request.stream, participant=self.name)
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        return self._rule.train(parameters, self._loss, source, stream)
+
+    def _source(self, joint: Joint) -> TensorSource:
+        labels = joint.blocks["labels"]
+        chosen = labels["target"] != MISSING
+        if self.view.learns_from == "others":
+            chosen &= labels["teacher"] != self._index
+        x = torch.cat([self._x, self._pool[chosen]])
+        y = torch.cat([self._y, labels["target"][chosen].to(self._y)])
+        return TensorSource(x, {"": y}, self._rule.batch_size, self._device, f"view {self.name!r}")
+
+    def _loss(self, batch: Batch) -> Tensor:
+        return self._mean(self.model(batch.x), batch.y[""], True)
+
+    def _evaluate(self) -> Sequence[Contribution]:
+        if self._held_out is None:
+            return ()
+        x, y = self._held_out
+        return (Contribution(self.name, {}, measures=classification(probabilities(self.model, x), y)),)
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """The model, which is nowhere else."""
+        return self.model.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take the model back."""
+        self.model.load_state_dict(state)
+
+
+class _Setup:
+    """Binds the views of a specification."""
+
+    def __init__(self, spec: Spec, seed: int) -> None:
+        self.spec, self.seed, self.device = spec, seed, torch.device(spec.device)
+        self.views = [view for view in spec.participants if isinstance(view, View)]
+
+    def problem(self) -> Problem:
+        self.live = [self._live(i, view) for i, view in enumerate(self.views)]
+        self._require_same_classes()
+        n = len(self.views[0].pool)
+        none_yet = {
+            "target": torch.full((n,), MISSING, device=self.device),
+            "teacher": torch.full((n,), -1, device=self.device),
+            "round": torch.full((n,), -1, device=self.device),
+        }
+        assert self.spec.rounds is not None
+        return Problem(
+            Joint({"labels": none_yet}),
+            tuple(self.live),
+            Replace(),
+            self.spec.schedule or Together(),
+            self.spec.rounds,
+            self._finish,
+            self._evaluate,
+        )
+
+    def _live(self, index: int, view: View) -> LiveView:
+        stream = Stream(self.seed, 0, view.name, "weights")
+        model = fresh(view.model, stream, self.device, self.spec.reinitialise)
+        return LiveView(view, index, model, self.spec.local, self.device)
+
+    def _require_same_classes(self) -> None:
+        first = self.live[0]
+        for live in self.live:
+            if live.classes != first.classes:
+                raise SpecError(
+                    f"model of view {live.name!r} gives {live.classes} classes, that of {first.name!r} "
+                    f"{first.classes}: views label the same examples with the same classes"
+                )
+
+    def _finish(self, request: Request) -> Mapping[str, nn.Module]:
+        """Fit once more, on the labels of the last round, which no view has seen yet."""
+        last = replace(request, stream=replace(request.stream, round=request.round + 1))
+        for live in self.live:
+            live.fit(last)
+        models = {live.name: live.model for live in self.live}
+        return {**models, "": Committee(models)}
+
+    def _evaluate(self, data: tuple[Mapping[str, Tensor], Tensor]) -> Sequence[tuple[str, Measure]]:
+        """Measures of every view and of their mean on `({view: x}, y)`."""
+        if not (isinstance(data, tuple) and len(data) == 2 and isinstance(data[0], Mapping)):
+            raise DataError("evaluate(data) needs ({view: x}, y): the same examples as every view sees them")
+        x, y = data
+        if lacking := [live.name for live in self.live if live.name not in x]:
+            raise DataError(f"evaluate(data) has no inputs of view {lacking[0]!r}, only of {sorted(x)}")
+        each: dict[str, Tensor] = {}
+        for live in self.live:
+            owner = f"test data of view {live.name!r}"
+            inputs, labels = _examples((x[live.name], y), owner, self.device)
+            require_labels_in_range(labels, live.name, live.classes - 1, owner)
+            each[live.name] = probabilities(live.model, inputs)
+        named = {**each, FUSED: torch.stack(list(each.values())).mean(0)}
+        return [(name, m) for name, p in named.items() for m in classification(p, labels)]
+
+
+def classification(p: Tensor, y: Tensor) -> tuple[Measure, ...]:
+    """Accuracy and negative log likelihood of class probabilities p [n, C] against classes y [n]."""
+    accuracy = MulticlassAccuracy(num_classes=p.shape[1], average="micro").to(p.device)
+    nll = torch.nn.functional.nll_loss(p.clamp_min(torch.finfo(p.dtype).tiny).log(), y)
+    return (
+        Measure("accuracy", float(accuracy(p, y)), len(y), higher_is_better=True),
+        Measure("loss", float(nll), len(y)),
+    )
+
+
+def _require_view_fits(view: View, model: nn.Module, x: Tensor, y: Tensor) -> int:
+    """Check a model against its labelled examples; return how many classes it tells apart."""
+    owner = f"view {view.name!r}"
+    if not any(p.requires_grad for p in model.parameters()):
+        raise SpecError(f"model of {owner} has nothing to train: it is empty or frozen")
+    prediction = dry_run(None, {view.name: model}, x[:2])[view.name]
+    if prediction.ndim != 2:
+        raise DataError(f"model of {owner} gives shape {tuple(prediction.shape)}: expected logits [n, C]")
+    if bool((y == MISSING).any()):
+        raise DataError(f"data of {owner} has missing labels ({MISSING}): put those examples into the pool")
+    require_labels_in_range(y, view.name, prediction.shape[1] - 1, owner)
+    return prediction.shape[1]
+
+
+def _examples(data: Any, owner: str, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Inputs and classes, as tensors on the device."""
+    if not isinstance(data, (tuple, list)) or len(data) != 2:
+        raise DataError(f"data of {owner} is a {type(data).__name__}: expected (x, y)")
+    x, y = _one_tensor(data[0], owner, device), as_labels(data[1], "y", owner).to(device)
+    if len(x) != len(y) or len(x) == 0:
+        raise DataError(
+            f"data of {owner} has {len(x)} examples and {len(y)} labels: give as many, at least one"
+        )
+    if y.is_floating_point():
+        raise DataError(f"labels of {owner} are {y.dtype}: give classes as whole numbers")
+    return x, y
+
+
+def _one_tensor(x: Any, owner: str, device: torch.device) -> Tensor:
+    tensor = as_inputs(x, owner)
+    if not isinstance(tensor, Tensor):
+        raise DataError(f"x of {owner} is a {type(x).__name__}: a view sees one tensor")
+    require_finite_inputs(tensor, owner)
+    return tensor.to(device)

@@ -1,0 +1,460 @@
+"""What aggregators promise. A new one adds one entry to ENTRIES; its own file tests what it computes.
+
+A promise that an entry does not make must be broken by it: then the list says exactly what is true.
+"""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+from tests.aggregation.common import as_collected, as_rows, names
+from tests.linalg.cases import nasty, rows
+from torch import Tensor
+
+import lianhe.aggregation as package
+from lianhe.aggregation import (
+    AGGREGATORS,
+    MGDA,
+    CAGrad,
+    Confident,
+    Fixed,
+    GreedySoup,
+    HeldOutWeights,
+    Krum,
+    Mean,
+    Median,
+    NashMTL,
+    PCGrad,
+    RandomWeights,
+    Sum,
+    TrimmedMean,
+    UPGrad,
+    Vote,
+)
+from lianhe.core.aggregator import Aggregator, Weighting
+from lianhe.core.errors import AggregationError, NonFiniteError, SpecError
+from lianhe.core.stack import Rows
+from lianhe.linalg import flatten
+
+LABELS = torch.tensor([0, 2, 1, 1])
+
+
+def any_rows(m: int, seed: int = 0) -> Tensor:
+    return rows(m, 2 * m + 10, seed, shift=0.2)
+
+
+def probabilities(m: int, seed: int = 0) -> Tensor:
+    """Of 3 classes for 4 examples, [m, 12]."""
+    return rows(m, 12, seed).view(m, 4, 3).softmax(2).view(m, 12)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The promises of one aggregator.
+
+    Attributes:
+        make: the aggregator, for m rows.
+        least: how many rows it needs.
+        rows: makes m rows that it accepts.
+        order: the result does not depend on the order of the rows, and the weights follow it.
+        alone: m = 1 is the identity.
+        scale: A(cJ) = c A(J).
+        convex: weights are >= 0 and sum to 1.
+        positive: weights are >= 0.
+        peaceful: no row gets worse, J A(J) >= 0.
+        why: reasons for promises that are not made.
+    """
+
+    make: Callable[[int], Aggregator]
+    least: int = 1
+    rows: Callable[..., Tensor] = any_rows
+    order: bool = True
+    alone: bool = True
+    scale: bool = True
+    convex: bool = False
+    positive: bool = True
+    peaceful: bool = False
+    why: str = ""
+
+
+ENTRIES = {
+    "mean": Entry(lambda m: Mean(), convex=True),
+    "sum": Entry(lambda m: Sum()),
+    "fixed": Entry(
+        lambda m: Fixed({name: i - 0.5 for i, name in enumerate(names(m))}),
+        alone=False,
+        positive=False,
+        why="weights are anybody's choice",
+    ),
+    "fixed sequence": Entry(
+        lambda m: Fixed([i + 1.0 for i in range(m)]), order=False, why="weights by position"
+    ),
+    "random": Entry(lambda m: RandomWeights(), order=False, convex=True, why="draws by position"),
+    "upgrad": Entry(lambda m: UPGrad(), scale=False, why="rows below norm_eps get no surgery"),
+    "upgrad, exact": Entry(lambda m: UPGrad(norm_eps=0, reg_eps=0), peaceful=True),
+    "mgda": Entry(lambda m: MGDA(), convex=True, peaceful=True),
+    "pcgrad": Entry(lambda m: PCGrad(), order=False, why="rows meet in random order"),
+    "cagrad": Entry(lambda m: CAGrad(), alone=False, why="one row becomes (1 + c)/(1 + c²) rows"),
+    "cagrad, plain": Entry(lambda m: CAGrad(rescale=False), alone=False, why="one row becomes 1 + c rows"),
+    "cagrad, c=0": Entry(lambda m: CAGrad(c=0), convex=True),
+    "nashmtl": Entry(lambda m: NashMTL(), alone=False, scale=False, peaceful=True, why="clipped to max_norm"),
+    "nashmtl, unclipped": Entry(lambda m: NashMTL(max_norm=None), peaceful=True),
+    "median": Entry(lambda m: Median()),
+    "trimmedmean": Entry(lambda m: TrimmedMean(0.3), least=3),
+    "krum": Entry(lambda m: Krum(byzantine=0), least=4, convex=True),  # of 3, two are always equally close
+    "krum, several": Entry(lambda m: Krum(byzantine=1, select=2), least=5, convex=True),
+    "vote": Entry(
+        lambda m: Vote(classes=3), rows=probabilities, alone=False, scale=False, why="counts choices"
+    ),
+    "heldoutweights": Entry(lambda m: HeldOutWeights(LABELS), rows=probabilities, convex=True),
+    "greedysoup": Entry(
+        lambda m: GreedySoup(lambda w: -float((w - 0.2).abs().sum())), convex=True, scale=False
+    ),
+}
+SIZES = (1, 2, 3, 8, 40)
+
+
+def of(*properties: str, without: tuple[str, ...] = ()):
+    """Parametrise by the entries that make all these promises and none of those."""
+    found = [n for n, e in ENTRIES.items() if all(getattr(e, p) for p in properties)]
+    return pytest.mark.parametrize(
+        "name", [n for n in found if not any(getattr(ENTRIES[n], p) for p in without)]
+    )
+
+
+def sizes(entry: Entry) -> list[int]:
+    return [m for m in SIZES if m >= entry.least]
+
+
+def same_draws(call: Callable[[], Tensor]) -> Tensor:
+    torch.manual_seed(0)
+    return call()
+
+
+def weighting(entry: Entry) -> bool:
+    return isinstance(entry.make(1), Weighting)
+
+
+WEIGHTINGS = pytest.mark.parametrize("name", [n for n, e in ENTRIES.items() if weighting(e)])
+GRAMIAN = [name for name, entry in ENTRIES.items() if entry.make(1).needs == "gramian"]
+
+
+# ------------------------------------------------------------------------------------------ the promises
+
+
+def shuffled(entry: Entry, m: int, seed: int):
+    """A stack and the same in another order, with the order."""
+    matrix = entry.rows(m, seed)
+    order = torch.randperm(m, generator=torch.Generator().manual_seed(seed + 1))
+    amounts = torch.arange(1.0, m + 1, dtype=torch.float64)
+    called = [names(m)[i] for i in order]
+    return Rows(matrix, names(m), amounts), Rows(matrix[order], called, amounts[order]), order
+
+
+@of("order")
+def test_order_does_not_matter(name):
+    entry = ENTRIES[name]
+    for m in sizes(entry):
+        stack, other, order = shuffled(entry, m, seed=m)
+        aggregator = entry.make(m)
+        torch.testing.assert_close(aggregator(other), aggregator(stack), rtol=1e-7, atol=1e-9)
+        if isinstance(aggregator, Weighting):
+            weights = aggregator.weigh(stack)[order]
+            torch.testing.assert_close(aggregator.weigh(other), weights, rtol=1e-6, atol=1e-8)
+
+
+@of(without=("order",))
+def test_order_matters_where_it_is_not_promised_not_to(name):
+    entry = ENTRIES[name]
+    assert entry.why
+    stack, other, _ = shuffled(entry, 8, seed=8)
+    assert not torch.allclose(*(same_draws(lambda s=s: entry.make(8)(s)) for s in (stack, other)), rtol=1e-3)
+
+
+@of("alone")
+def test_one_row_is_left_as_it_is(name):
+    entry = ENTRIES[name]
+    if entry.least > 1:
+        with pytest.raises(AggregationError, match="site0"):
+            entry.make(1)(as_rows(entry.rows(1)))
+        return
+    for seed in range(3):
+        row = entry.rows(1, seed)
+        torch.testing.assert_close(entry.make(1)(as_rows(row)), row[0], rtol=1e-7, atol=0)  # NashMTL's eps
+
+
+@of(without=("alone",))
+def test_one_row_changes_where_it_is_not_promised_not_to(name):
+    entry = ENTRIES[name]
+    assert entry.why
+    row = entry.rows(1)
+    assert not torch.allclose(entry.make(1)(as_rows(row)), row[0], rtol=1e-2)
+
+
+@of("scale")
+def test_the_result_grows_with_the_rows(name):
+    entry = ENTRIES[name]
+    for m in sizes(entry):
+        matrix = entry.rows(m, seed=m)
+        plain = same_draws(lambda m=m, matrix=matrix: entry.make(m)(as_rows(matrix)))
+        for factor in (1e-6, 0.5) if entry.rows is probabilities else (1e-6, 3.0, 1e5):
+            scaled = same_draws(lambda m=m, matrix=matrix, f=factor: entry.make(m)(as_rows(f * matrix)))
+            torch.testing.assert_close(scaled, factor * plain, rtol=1e-6, atol=1e-9 * factor)
+
+
+@of(without=("scale",))
+def test_the_result_does_not_grow_with_the_rows_where_it_is_not_promised_to(name):
+    entry = ENTRIES[name]
+    matrix = entry.rows(8)
+    aggregator = entry.make(8)
+    assert not torch.allclose(
+        aggregator(as_rows(1e-6 * matrix)), 1e-6 * aggregator(as_rows(matrix)), rtol=1e-3
+    )
+
+
+@WEIGHTINGS
+def test_weights_are_numbers_on_the_cpu_that_combine_the_rows(name):
+    entry = ENTRIES[name]
+    for m in sizes(entry):
+        stack = as_rows(entry.rows(m, seed=m).requires_grad_(), seed=0)
+        aggregator = entry.make(m)
+        weights = aggregator.weigh(stack)
+        assert (weights.shape, weights.dtype, weights.device.type) == ((m,), torch.float64, "cpu")
+        assert not weights.requires_grad
+        torch.testing.assert_close(aggregator(stack), weights @ stack.values)
+
+
+@of("convex")
+def test_convex_weights(name):
+    entry = ENTRIES[name]
+    for m in sizes(entry):
+        weights = entry.make(m).weigh(as_rows(entry.rows(m, seed=m)))
+        assert (weights >= 0).all()
+        assert float(weights.sum()) == pytest.approx(1, abs=1e-12)
+
+
+@of("positive")
+def test_positive_weights(name):
+    entry = ENTRIES[name]
+    if weighting(entry):
+        for m in sizes(entry):
+            assert (entry.make(m).weigh(as_rows(entry.rows(m, seed=m))) >= 0).all()
+
+
+@of(without=("convex",))
+def test_weights_are_not_convex_where_it_is_not_promised(name):
+    entry = ENTRIES[name]
+    if weighting(entry):
+        weights = [entry.make(m).weigh(as_rows(entry.rows(m, seed=m))) for m in sizes(entry)]
+        assert any(abs(float(w.sum()) - 1) > 1e-6 or (w < 0).any() for w in weights)
+
+
+#: matrices with and without much conflict; the last is almost a contradiction
+CONFLICTS = [rows(m, m + 2, seed) for m in (2, 3, 8, 40) for seed in range(5)]
+CONFLICTS.append(torch.tensor([[1.0, 0.0], [-3.0, 1e-3]], dtype=torch.float64))
+
+
+def gain(entry: Entry, matrix: Tensor) -> float:
+    """What the result gives to the row that gets least, relative to the lengths of both."""
+    result = entry.make(len(matrix))(as_rows(matrix))
+    return float((matrix @ result / matrix.norm(dim=1) / result.norm()).min())
+
+
+@of("peaceful")
+def test_no_row_gets_worse(name):
+    assert min(gain(ENTRIES[name], matrix) for matrix in CONFLICTS) >= -1e-9
+
+
+@pytest.mark.parametrize("name", ["sum", "mean", "random", "pcgrad", "cagrad", "upgrad"])
+def test_some_row_gets_worse_where_it_is_not_promised_not_to(name):
+    torch.manual_seed(0)
+    assert min(gain(ENTRIES[name], matrix) for matrix in CONFLICTS) < -1e-5
+
+
+@of()
+def test_linear_aggregators_never_look_at_the_rows(name):
+    entry = ENTRIES[name]
+    aggregator = entry.make(8)
+    if weighting(entry):
+        first, *others = (aggregator.weigh(as_rows(entry.rows(8, seed), seed=0)) for seed in range(5))
+        same = all(map(first.equal, others))
+        assert same == (aggregator.needs == "losses" or name == "cagrad, c=0")
+    else:
+        assert not aggregator.linear
+    assert aggregator.linear == (aggregator.needs == "losses" and name != "random")
+
+
+@of()
+def test_a_matrix_rows_and_contributions_give_the_same(name):
+    entry = ENTRIES[name]
+    for m in sizes(entry):
+        matrix, aggregator = entry.rows(m, seed=m), entry.make(m)
+        plain = same_draws(lambda a=aggregator, x=matrix: a(as_rows(x)))
+        if name != "fixed":  # a matrix has no names
+            assert same_draws(lambda a=aggregator, x=matrix: a(x)).equal(plain)
+        collected = same_draws(lambda a=aggregator, x=matrix: flatten(a(as_collected(x))))
+        torch.testing.assert_close(collected, plain, rtol=1e-12, atol=1e-14)
+        streamed = aggregator(as_rows(matrix, seed=5))
+        torch.testing.assert_close(
+            flatten(aggregator(as_collected(matrix, seed=5))), streamed, rtol=1e-12, atol=1e-14
+        )
+        (group,) = as_collected(matrix, seed=5).groups()
+        assert flatten(aggregator(group)).equal(streamed)
+
+
+@of()
+def test_results_have_the_precision_of_the_rows(name):
+    entry = ENTRIES[name]
+    for m in sizes(entry):
+        matrix = entry.rows(m, seed=m)
+        exact = entry.make(m)(as_rows(matrix, seed=0))
+        single = entry.make(m)(as_rows(matrix.float(), seed=0))
+        assert (exact.dtype, single.dtype) == (torch.float64, torch.float32)
+        torch.testing.assert_close(single.double(), exact, rtol=1e-3, atol=1e-4)
+        assert entry.make(m)(as_rows(matrix.bfloat16(), seed=0)).dtype == torch.bfloat16
+
+
+@of()
+def test_nasty_rows_give_finite_results(name):
+    entry = ENTRIES[name]
+    for m in (1, 2, 8, 40):
+        if m < entry.least:
+            continue
+        for case, matrix in nasty(m).items():
+            some = matrix.repeat(1, 3)  # a multiple of 3 columns, for Vote
+            if entry.rows is probabilities:
+                some = (
+                    torch.nan_to_num(some[:, :1].expand(m, 12) + probabilities(m))
+                    .view(m, 4, 3)
+                    .softmax(2)
+                    .view(m, 12)
+                )
+            for values in (some, some.float()):
+                result = entry.make(m)(as_rows(values, seed=0))
+                assert result.isfinite().all(), (case, m, values.dtype)
+                assert result.shape == values.shape[1:]
+
+
+@of()
+def test_calls_leave_the_rows_and_the_aggregator_as_they_were(name):
+    entry = ENTRIES[name]
+    m = max(8, entry.least)
+    matrix, aggregator = entry.rows(m), entry.make(m)
+    before, options = matrix.clone(), repr(aggregator)
+    first = aggregator(as_rows(matrix, seed=2))
+    aggregator(as_rows(entry.rows(m, seed=9), seed=3))
+    assert matrix.equal(before)
+    assert repr(aggregator) == options
+    assert aggregator.state_dict() == {}
+    assert aggregator(as_rows(matrix, seed=2)).equal(first)
+
+
+@pytest.mark.parametrize("name", [name for name in GRAMIAN if "krum" not in name])  # made for such rows
+@pytest.mark.parametrize("m", [3, 5])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_row_that_is_not_finite_is_named(name, m, value):
+    entry = ENTRIES[name]
+    matrix = any_rows(m)
+    matrix[1, 0] = value
+    with pytest.raises(NonFiniteError, match="rows of site1 have") as caught:
+        entry.make(m)(as_rows(matrix))
+    assert type(entry.make(m)).__name__ in str(caught.value)
+
+
+# ---------------------------------------------------------------------------------------- wrong arguments
+
+WRONG = [
+    (lambda: Fixed({}), "weights={}"),
+    (lambda: Fixed("heavy"), r"weights\[0\]='h'"),
+    (lambda: Fixed({"north": float("nan")}), r"weights\['north'\]=nan"),
+    (lambda: Fixed([1.0, float("inf")]), r"weights\[1\]=inf"),
+    (lambda: Fixed([True]), r"weights\[0\]=True"),
+    (lambda: Fixed(1.0), "weights=1.0"),
+    (lambda: UPGrad(preference=[-1.0, 1.0]), r"preference\[0\]=-1.0"),
+    (lambda: UPGrad(norm_eps=-1), "norm_eps=-1"),
+    (lambda: UPGrad(reg_eps=float("nan")), "reg_eps=nan"),
+    (lambda: UPGrad(reg_eps="small"), "reg_eps='small'"),
+    (lambda: CAGrad(c=-0.1), "c=-0.1"),
+    (lambda: CAGrad(c=1), "c=1"),
+    (lambda: CAGrad(rescale=1), "rescale=1"),
+    (lambda: CAGrad(eps=-1), "eps=-1"),
+    (lambda: NashMTL(max_norm=-1), "max_norm=-1"),
+    (lambda: NashMTL(eps=float("inf")), "eps=inf"),
+    (lambda: TrimmedMean(-1), "trim=-1"),
+    (lambda: TrimmedMean(0.5), "trim=0.5"),
+    (lambda: TrimmedMean(0.0), "trim=0.0"),
+    (lambda: TrimmedMean(True), "trim=True"),
+    (lambda: TrimmedMean("1"), "trim='1'"),
+    (lambda: Krum(byzantine=-1), "byzantine=-1"),
+    (lambda: Krum(byzantine=1.5), "byzantine=1.5"),
+    (lambda: Krum(byzantine=1, select=0), "select=0"),
+    (lambda: Vote(classes=1), "classes=1"),
+    (lambda: GreedySoup(0.5), "score=0.5"),
+    (lambda: HeldOutWeights([0, 1]), r"labels=\[0, 1\]"),
+    (lambda: HeldOutWeights(torch.tensor([0.0])), "int64"),
+    (lambda: HeldOutWeights(torch.tensor([-100])), "known"),
+    (lambda: HeldOutWeights(torch.tensor([0, -1])), "-100"),
+    (Confident, "exactly one"),
+    (lambda: Confident(0.9, per_class=1), "exactly one"),
+    (lambda: Confident(0), "threshold=0"),
+    (lambda: Confident(1.5), "threshold=1.5"),
+    (lambda: Confident(per_class=0), "per_class=0"),
+    (lambda: Confident(per_class={}), "per_class={}"),
+    (lambda: Confident(per_class={"cat": 1}), "cat"),
+    (lambda: Confident(per_class={0: -1}), r"per_class\[0\]=-1"),
+    (lambda: Confident(0.9, pool_size=0), "pool_size=0"),
+    (lambda: Confident(0.9, conflict="fight"), "conflict='fight'"),
+    (lambda: Confident(0.9, prior=[1, 1]), "prior"),
+    (lambda: Confident(per_class={0: 1}, prior=[1, 1]), "prior"),
+    (lambda: Confident(per_class=1, prior=[0, 0]), "prior"),
+    (lambda: Confident(per_class=1, prior=[1, -1]), "prior"),
+]
+
+
+@pytest.mark.parametrize(("make", "text"), WRONG, ids=[text for _, text in WRONG])
+def test_wrong_arguments_are_named(make, text):
+    with pytest.raises(SpecError, match=text) as caught:
+        make()
+    assert str(caught.value).split(":")[0] in package.__all__
+
+
+# ---------------------------------------------------------------------------------------- the package
+
+
+def test_every_aggregator_is_in_the_list():
+    tested = {type(entry.make(8)) for entry in ENTRIES.values()}
+    exported = [getattr(package, name) for name in package.__all__]
+    aggregators = {c for c in exported if inspect.isclass(c) and issubclass(c, Aggregator)}
+    assert aggregators - tested == {
+        Confident
+    }  # it chooses labels, so it has no row to promise anything about
+    assert set(AGGREGATORS.values()) == aggregators - {
+        HeldOutWeights,
+        GreedySoup,
+    }  # made of tensors, functions
+
+
+def test_a_file_may_name_these():
+    assert set(AGGREGATORS) == {
+        *("cagrad", "confident", "fixed", "krum", "mean", "median", "mgda", "nashmtl", "pcgrad"),
+        *("random", "sum", "trimmedmean", "upgrad", "vote"),
+    }
+    assert all(cls.__name__.lower() in (key, "randomweights") for key, cls in AGGREGATORS.items())
+
+
+def test_one_method_one_file_with_an_example_and_a_source():
+    files = {info.name for info in pkgutil.iter_modules(package.__path__) if not info.name.startswith("_")}
+    assert files == {name.lower() for name in package.__all__ if name not in ("AGGREGATORS", "Chosen")}
+    for name in files:
+        module = importlib.import_module(f"lianhe.aggregation.{name}")
+        (cls,) = (c for c in vars(module).values() if inspect.isclass(c) and c.__name__.lower() == name)
+        doc = inspect.getdoc(cls)
+        assert "Source:" in doc, name
+        assert doctest.DocTestParser().get_examples(doc), name

@@ -1,0 +1,32 @@
+"""What the package ships: small files without pickle, with their licences."""
+
+import pytest
+
+from lianhe import datasets
+from lianhe.datasets._files import packaged, read_arrays, read_levels
+
+
+def test_public_names() -> None:
+    assert all(hasattr(datasets, name) for name in datasets.__all__)
+
+
+@pytest.mark.parametrize("name", ["heart_disease_uci.csv", "adult_two_tasks.npz", "mfeat_6views.npz"])
+def test_each_file_is_shipped_small_and_has_its_licence(name: str) -> None:
+    licences = packaged("LICENCES.md").read_text(encoding="utf-8")
+    assert 0 < len(packaged(name).read_bytes()) < 3_000_000
+    section = licences.split(f"## {name}")[1].split("\n## ")[0]
+    assert "https://doi.org/10.24432/" in section
+    assert "CC BY 4.0" in licences
+
+
+@pytest.mark.parametrize("name", ["adult_two_tasks.npz", "mfeat_6views.npz"])
+def test_no_array_needs_pickle(name: str) -> None:
+    assert all(array.dtype != object for array in read_arrays(name).values())
+
+
+def test_levels_name_every_code() -> None:
+    arrays = read_arrays("adult_two_tasks.npz")
+    levels = read_levels("adult_levels.json")
+    assert list(levels) == arrays["cat_names"].tolist()
+    assert [len(names) for names in levels.values()] == (arrays["x_cat"].max(0) + 1).tolist()
+    assert all(names == sorted(names) for names in levels.values())
