@@ -1,4 +1,4 @@
-"""Small problems that the tests of core, participants and engines share: three tasks on one table, in float64."""
+"""Small problems that the tests of core, participants and engines share: three tasks on a table, in float64."""
 
 from __future__ import annotations
 
@@ -114,7 +114,9 @@ COVERAGE = {"north": ("size", "kind"), "east": ("kind", "size", "flag"), "south"
 
 
 def split(
-    data: tuple[Tensor, Labels], coverage: Mapping[str, Sequence[str]] = COVERAGE, sizes: Sequence[int] = (7, 12, 21)
+    data: tuple[Tensor, Labels],
+    coverage: Mapping[str, Sequence[str]] = COVERAGE,
+    sizes: Sequence[int] = (7, 12, 21),
 ) -> dict[str, tuple[Tensor, Labels]]:
     """Cut a table into sites of unequal size, each with labels of the tasks that it holds."""
     x, y = data
@@ -135,7 +137,10 @@ def pooled(parts: Mapping[str, tuple[Tensor, Labels]], names: Iterable[str] = LO
         like = next(labels[name] for _, labels in parts.values() if name in labels)
         blank = torch.nan if like.is_floating_point() else MISSING
         y[name] = torch.cat(
-            [ls[name] if name in ls else torch.full((len(xs),), blank, dtype=like.dtype) for xs, ls in parts.values()]
+            [
+                ls[name] if name in ls else torch.full((len(xs),), blank, dtype=like.dtype)
+                for xs, ls in parts.values()
+            ]
         )
     return x, y
 
@@ -165,7 +170,9 @@ def all_weights(result: Result) -> dict[str, Tensor]:
 def assert_close(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor], tolerance: float = 1e-12) -> None:
     assert list(ours) == list(theirs)
     for name, tensor in ours.items():
-        torch.testing.assert_close(tensor, theirs[name], rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            tensor, theirs[name], rtol=tolerance, atol=tolerance, msg=lambda m, n=name: f"{n}: {m}"
+        )
 
 
 def assert_same(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:

@@ -43,22 +43,19 @@ def compare(
     lianhe compare examples/heart_sites.toml --against solo,pooled
     lianhe compare examples/adult_tasks.toml --seeds 10 --html adult.html
     """
-    from lianhe.cli.console import output
+    from lianhe.cli.console import comparing, output
+    from lianhe.experiment.compare import compare as run_comparison
     from lianhe.experiment.config import load_spec
 
     if html is not None and find_spec("matplotlib") is None:
         raise MissingExtraError("matplotlib", "report", "--html")
-    loaded = load_spec(spec)
-    from lianhe.experiment.compare import compare as run_comparison
-
-    comparison = run_comparison(
-        loaded.whole,
-        against=loaded.against if against is None else [name.strip() for name in against.split(",")],
-        seeds=loaded.seeds if seeds is None else range(seeds),
-        test=loaded.test_share,
-        prepare=loaded.prepare,
-        title=loaded.title,
-    )
+    others = None if against is None else [name.strip() for name in against.split(",")]
+    loaded = load_spec(spec, seeds=seeds, against=others)
+    trainings = len(loaded.seeds) * (1 + len(loaded.against))
+    with comparing(loaded.title, trainings) as observer:
+        comparison = run_comparison(
+            loaded.trial, loaded.against, seeds=loaded.seeds, title=loaded.title, observer=observer
+        )
     output().print(comparison.table())
     typer.echo(comparison.answer())
     for write, path in ((comparison.to_html, html), (comparison.to_json, json)):

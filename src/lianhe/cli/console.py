@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -26,16 +26,32 @@ def output() -> Console:
 
 @contextmanager
 def progress(title: str) -> Iterator[Observer]:
-    """A bar of rounds with the last loss, moved by the observer that is given."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    """A bar of rounds, moved by the observer that is given."""
+    with _bar() as bar:
         rounds = bar.add_task(title, total=None)
 
         def observe(done: int, total: int, _: Sequence[Record]) -> None:
             bar.update(rounds, completed=done, total=total)
 
         yield observe
+
+
+@contextmanager
+def comparing(title: str, trainings: int) -> Iterator[Callable[[int, str], None]]:
+    """A bar of trainings, moved when the next one begins; it says which one."""
+    with _bar() as bar:
+        task = bar.add_task(title, total=trainings, completed=-1)
+
+        def observe(seed: int, alternative: str) -> None:
+            bar.update(task, advance=1, description=f"{title}: {alternative}, seed {seed}")
+
+        yield observe
+
+
+def _bar() -> Progress:
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def measures_table(title: str, measures: Sequence[Record]) -> Table:

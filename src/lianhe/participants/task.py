@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from lianhe.core.checks import require_positive
 from lianhe.core.contribution import Contribution, Measure, Request
@@ -110,19 +111,14 @@ class Trunk:
         Stream(stream.seed, stream.round, feed.name, "forward").seed_global(self.device)
         again = self._taken.get(feed.name) == stream.round
         self._taken[feed.name] = stream.round
-        with _kept_statistics(self.encoder) if again else contextlib.nullcontext(), self.precision():
-            z: Tensor = self.encoder(feed.batch(stream.round).x)
+        x = feed.batch(stream.round).x
+        with self.precision():
+            if not again:
+                z: Tensor = self.encoder(x)
+            else:  # a batch counts once in running statistics, however many tasks look at it
+                copies = {name: buffer.clone() for name, buffer in self.encoder.named_buffers()}
+                z = functional_call(self.encoder, copies, (x,))
         return z
-
-
-@contextlib.contextmanager
-def _kept_statistics(module: nn.Module) -> Iterator[None]:
-    """Put running statistics back: a batch counts once, however many tasks look at it."""
-    before = [(buffer, buffer.clone()) for buffer in module.buffers()]
-    yield
-    for buffer, value in before:
-        if not torch.equal(buffer, value):
-            buffer.copy_(value)
 
 
 class LiveTask:

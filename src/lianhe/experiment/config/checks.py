@@ -8,6 +8,7 @@ from itertools import chain
 import torch
 
 from lianhe.core.errors import SpecError
+from lianhe.experiment.config.alternatives import alternative_faults
 from lianhe.experiment.config.faults import Fault, unknown
 from lianhe.experiment.config.kinds import AnyFile, SitesFile, TasksFile, ViewsFile
 from lianhe.experiment.config.locate import KeyPath
@@ -20,7 +21,7 @@ _OF_JOINT_STEPS = ("optimizer", "lr", "lr_schedule", "clip_norm")
 
 def cross_faults(file: AnyFile) -> list[Fault]:
     """Faults that can be seen without touching data."""
-    found: Iterable[Fault] = _training_faults(file)
+    found: Iterable[Fault] = chain(_training_faults(file), alternative_faults(file))
     if isinstance(file, TasksFile | SitesFile):
         found = chain(found, _task_faults(file.tasks), _metric_faults(file.tasks), _stratify_faults(file))
     if isinstance(file, SitesFile):

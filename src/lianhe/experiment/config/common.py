@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from lianhe.core.schedule import Schedule
 from lianhe.core.step import MakeScheduler
 from lianhe.datasets import Dataset
 from lianhe.experiment.config.faults import wrong
-from lianhe.experiment.config.kinds import SitesFile, TasksFile
+from lianhe.experiment.config.kinds import SitesFile, TasksFile, ViewsFile
 from lianhe.experiment.config.labels import count_classes
 from lianhe.experiment.config.locate import KeyPath
 from lianhe.experiment.config.models import make_network
@@ -22,7 +22,14 @@ from lianhe.experiment.config.tables import LocalTable, TaskTable
 from lianhe.experiment.config.training import Training
 from lianhe.participants import FedProx, Local, Task
 
+F = TypeVar("F", TasksFile, SitesFile, ViewsFile)
+
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def seeded(file: F, seed: int) -> F:
+    """The file with another seed."""
+    return file.model_copy(update={"training": file.training.model_copy(update={"seed": seed})})
 
 
 def size(batch_size: int | str) -> int | None:

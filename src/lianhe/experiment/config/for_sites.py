@@ -17,6 +17,7 @@ from lianhe.experiment.config.common import (
     lr_schedule,
     make_task,
     precision,
+    seeded,
     with_classes,
 )
 from lianhe.experiment.config.faults import Fault, require, unknown, wrong
@@ -36,15 +37,16 @@ def build_sites(file: SitesFile) -> Built:
     parts = _divided(read_rows(file.data, *asked(file.tasks)), file.sites.partition)
     file = file.model_copy(update={"tasks": with_classes(file, list(parts.values()))})
     parts = _held(parts, file)
-    prepare = Prepare.of(*parts.values()) if file.data.standardize else None
+    return _built(file, parts, Prepare.of(*parts.values()) if file.data.standardize else None)
+
+
+def _built(file: SitesFile, parts: Mapping[str, Dataset], prepare: Prepare | None) -> Built:
     seed = file.training.seed
     divided = {site: hold_out(part, file.data, seed, f"site {site!r}") for site, part in parts.items()}
     splits = prepared(divided, prepare)
-    sites = [Site(site, split.train, split.validation) for site, split in splits.items()]
-    spec = _spec(file, sites)
-    whole = spec.replace(participants=[Site(site, part) for site, part in parts.items()], evaluate_every=0)
+    spec = _spec(file, [Site(site, split.train, split.validation) for site, split in splits.items()])
     test = {site: split.test for site, split in splits.items()} if file.data.test else None
-    return Built(file, spec, test, whole, prepare)
+    return Built(file, spec, test, lambda seed: _built(seeded(file, seed), parts, prepare))
 
 
 def _divided(rows: Rows, partition: Partition | None) -> Mapping[str, Dataset]:

@@ -13,6 +13,7 @@ from lianhe.experiment.config.common import (
     lr_schedule,
     make_task,
     precision,
+    seeded,
     size,
     with_classes,
 )
@@ -30,10 +31,13 @@ def build_tasks(file: TasksFile) -> Built:
     """Make a specification of tasks."""
     rows = read_rows(file.data, *asked(file.tasks)).together()
     file = file.model_copy(update={"tasks": with_classes(file, [rows])})
-    prepare = Prepare.of(rows) if file.data.standardize else None
+    return _built(file, rows, Prepare.of(rows) if file.data.standardize else None)
+
+
+def _built(file: TasksFile, rows: Dataset, prepare: Prepare | None) -> Built:
     split = prepared({"": hold_out(rows, file.data, file.training.seed)}, prepare)[""]
     spec = _spec(file, split.train).replace(validation=split.validation)
-    return Built(file, spec, split.test, spec.replace(data=rows, validation=None, evaluate_every=0), prepare)
+    return Built(file, spec, split.test, lambda seed: _built(seeded(file, seed), rows, prepare))
 
 
 def _spec(file: TasksFile, data: Dataset) -> Spec:

@@ -12,7 +12,7 @@ from lianhe.core.spec import Spec
 from lianhe.core.streams import Stream
 from lianhe.datasets import MISSING_CLASS, Dataset
 from lianhe.experiment.config.built import Built
-from lianhe.experiment.config.common import general, local_rule
+from lianhe.experiment.config.common import general, local_rule, seeded
 from lianhe.experiment.config.faults import Fault, require, unknown, wrong
 from lianhe.experiment.config.fields import LABEL_AGGREGATORS
 from lianhe.experiment.config.kinds import ViewsFile
@@ -29,17 +29,23 @@ def build_views(file: ViewsFile) -> Built:
     """Make a specification of views."""
     file = _with_target(file)
     rows = _rows(file)
-    file = file.model_copy(update={"views": file.views.model_copy(update={"names": list(rows.x)})})
-    prepare = Prepare.of(rows) if file.data.standardize else None
+    classes = file.views.classes or count_classes(list(rows.y.values()), str(file.views.target))
+    views = file.views.model_copy(update={"names": list(rows.x), "classes": classes})
+    file = file.model_copy(update={"views": views})
+    return _built(file, rows, Prepare.of(rows) if file.data.standardize else None)
+
+
+def _built(file: ViewsFile, rows: Dataset, prepare: Prepare | None) -> Built:
     split = prepared({"": hold_out(rows, file.data, file.training.seed)}, prepare)[""]
     spec = Spec(
-        _views(file, split, count_classes(list(rows.y.values()), str(file.views.target))),
+        _views(file, split),
         aggregator=make("aggregator", LABEL_AGGREGATORS, file.training.aggregator),
         rounds=file.training.rounds,
         local=local_rule(file.local),
         **general(file.training, list(rows.x)),
     )
-    return Built(file, spec, None if split.test is None else _known(split.test), spec, prepare)
+    test = None if split.test is None else _known(split.test)
+    return Built(file, spec, test, lambda seed: _built(seeded(file, seed), rows, prepare))
 
 
 def _with_target(file: ViewsFile) -> ViewsFile:
@@ -71,7 +77,7 @@ def _rows(file: ViewsFile) -> Dataset:
     return replace(data, x={name: data.x[name] for name in names}, features=())
 
 
-def _views(file: ViewsFile, split: Split, classes: int) -> list[View]:
+def _views(file: ViewsFile, split: Split) -> list[View]:
     table, target = file.views, str(file.views.target)
     labelled, pool = _few_labels(split.train.y[target], table.labels_per_class, file.training.seed)
     known, unknown_rows = split.train.take(labelled), split.train.take(pool)
@@ -79,7 +85,7 @@ def _views(file: ViewsFile, split: Split, classes: int) -> list[View]:
     return [
         View(
             name,
-            make_network(table, x, classes),
+            make_network(table, x, table.classes or 2),
             (x, known.y[target]),
             _inputs(unknown_rows)[name],
             None if held_out is None else (held_out[0][name], held_out[1]),
@@ -94,7 +100,12 @@ def _few_labels(labels: Tensor, per_class: int | None, seed: int) -> tuple[Tenso
     """Row numbers of the labelled rows, `per_class` of each class or all there are; and of the pool."""
     order = torch.randperm(len(labels), generator=Stream(seed, step="labelled").generator())
     classes = sorted(set(labels.tolist()) - {MISSING_CLASS})
-    chosen = torch.cat([order[labels[order] == c][:per_class] for c in classes])
+    by_class = {c: order[labels[order] == c] for c in classes}
+    fewest = min(by_class, key=lambda c: len(by_class[c]))
+    if per_class is not None and len(by_class[fewest]) < per_class:
+        few = len(by_class[fewest])
+        raise wrong(("views", "labels_per_class"), f"class {fewest} has {few} training rows only")
+    chosen = torch.cat([rows[:per_class] for rows in by_class.values()])
     keep = torch.zeros(len(labels), dtype=torch.bool).index_fill_(0, chosen, True)
     if bool(keep.all()):
         fault = "every row is labelled, and so the pool is empty: give labels_per_class = 3, for example"

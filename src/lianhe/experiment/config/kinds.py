@@ -78,6 +78,7 @@ class ViewsTable(Network):
     Args:
         names: of the views; None for all in the data.
         target: what is to be predicted; None where the data have one target only.
+        classes: how many; None takes the greatest label in the data, and one more.
         labels_per_class: labelled rows of each class, drawn at random; the others are the pool. None: the
             rows without label are the pool.
         learns_from: pseudo-labels of "all" views, or of "others" only.
@@ -86,6 +87,7 @@ class ViewsTable(Network):
 
     names: Annotated[list[Text], Field(min_length=2)] | None = None
     target: str | None = None
+    classes: Annotated[int, Field(ge=2)] | None = None
     labels_per_class: Count | None = None
     learns_from: Teachers = "all"
     refit: bool = True

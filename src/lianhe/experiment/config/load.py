@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import partial
 from hashlib import file_digest
@@ -16,6 +17,7 @@ from pydantic import ValidationError
 from lianhe.core.errors import DataError, SpecError
 from lianhe.core.spec import Spec
 from lianhe.core.streams import untouched_global_state
+from lianhe.experiment.config.alternatives import label, trial
 from lianhe.experiment.config.built import Built
 from lianhe.experiment.config.checks import cross_faults
 from lianhe.experiment.config.faults import (
@@ -33,13 +35,13 @@ from lianhe.experiment.config.for_views import build_views
 from lianhe.experiment.config.keys import HINTS, unknown_key
 from lianhe.experiment.config.kinds import KINDS, AnyFile, SitesFile, TasksFile
 from lianhe.experiment.config.locate import KeyPath, Lines
-from lianhe.experiment.config.prepare import Prepare
+from lianhe.experiment.trial import Trial
 
 #: the order in which a file is written
 _ORDER = ("kind", "title", "data", "encoder", "tasks", "views", "sites", "training", "local", "compare")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LoadedSpec:
     """A specification file that can be run.
 
@@ -61,15 +63,9 @@ class LoadedSpec:
         """Held-out rows of the form that `Result.evaluate` takes; None where none are held out."""
         return self.built.test
 
-    @property
-    def whole(self) -> Spec:
-        """The specification on all rows, none held out and none prepared, as `compare` wants it."""
-        return self.built.whole
-
-    @property
-    def prepare(self) -> Prepare | None:
-        """How `compare` prepares the rows of each seed's split."""
-        return self.built.prepare
+    def trial(self, seed: int) -> Trial:
+        """The joint training and what it is compared with, for one seed: what `compare` asks for."""
+        return trial(self.built.again(seed))
 
     @property
     def kind(self) -> str:
@@ -92,14 +88,9 @@ class LoadedSpec:
         return self.built.file.training.checkpoint_every
 
     @property
-    def test_share(self) -> float:
-        """Share of the rows that is held out."""
-        return self.built.file.data.test
-
-    @property
     def against(self) -> tuple[str, ...]:
         """What to compare with."""
-        return tuple(self.built.file.compare.against)
+        return tuple(label(other) for other in self.built.file.compare.against)
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -120,6 +111,8 @@ def load_spec(
     seed: int | None = None,
     device: str | None = None,
     checkpoint_every: int | None = None,
+    against: Sequence[str] | None = None,
+    seeds: int | None = None,
 ) -> LoadedSpec:
     """Read a specification file, and everything that it names.
 
@@ -128,6 +121,8 @@ def load_spec(
         seed: instead of the file's training.seed.
         device: instead of the file's training.device.
         checkpoint_every: instead of the file's training.checkpoint_every.
+        against: instead of the file's compare.against.
+        seeds: instead of the file's compare.seeds.
 
     Returns:
         A specification that is known to start: data are read, shapes and labels fit.
@@ -139,20 +134,29 @@ def load_spec(
     path = Path(path)
     text = _read(path)
     document = _parse(path, text)
-    options = {"seed": seed, "device": device, "checkpoint_every": checkpoint_every}
-    given = {name: value for name, value in options.items() if value is not None}
-    where = partial(_place, path, Lines(text), given)
-    if given and isinstance(document.setdefault("training", {}), dict):
-        document["training"] |= given
+    training = {"seed": seed, "device": device, "checkpoint_every": checkpoint_every}
+    compare = {"against": None if against is None else list(against), "seeds": seeds}
+    given = _insert(document, {"training": training, "compare": compare})
     try:
-        document.setdefault("title", path.stem)
-        return LoadedSpec(path, _build(_validated(document), path.parent))
+        return LoadedSpec(path, _build(_validated({"title": path.stem, **document}), path.parent))
     except FaultsError as error:
+        where = partial(_place, path, Lines(text), given)
         raise SpecError(message(error.faults, document, where)) from error
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     except SpecError as error:
         raise SpecError(f"{path}: {error}") from error
+
+
+def _insert(document: dict[str, Any], options: Mapping[str, Mapping[str, Any]]) -> set[KeyPath]:
+    """Put options of the command line into the tables of the document; return which keys these are."""
+    given = {
+        (t, name): value for t, table in options.items() for name, value in table.items() if value is not None
+    }
+    for (table, name), value in given.items():
+        if isinstance(document.setdefault(table, {}), dict):
+            document[table][name] = value
+    return set(given)
 
 
 def _read(path: Path) -> str:
@@ -175,8 +179,8 @@ def _parse(path: Path, text: str) -> dict[str, Any]:
         raise SpecError(f"{where}: {said.partition(' (at ')[0]}") from error
 
 
-def _place(path: Path, lines: Lines, given: Mapping[str, Any], at: KeyPath) -> Where:
-    if at[:1] == ("training",) and at[1:2] and at[1] in given:
+def _place(path: Path, lines: Lines, given: AbstractSet[KeyPath], at: KeyPath) -> Where:
+    if at[:2] in given:
         return Where(0, f"--{str(at[1]).replace('_', '-')}")
     line = lines.of(at)
     return Where(line, f"{path}:{line}") if line else Where(0, str(path))

@@ -14,7 +14,7 @@ from torch.optim import lr_scheduler
 from lianhe.core.errors import LianheError, SpecError
 from lianhe.core.schedule import Alternating, Sampled, Together
 from lianhe.core.step import MakeScheduler
-from lianhe.experiment.config.faults import Fault, require, unknown, wrong
+from lianhe.experiment.config.faults import Fault, FaultsError, require, unknown, wrong
 
 #: what is chosen from: a class or function by name; its arguments are the options
 Registry = Mapping[str, Callable[..., Any]]
@@ -60,11 +60,21 @@ def known(what: str, registry: Registry, named: Named) -> Named:
     Raises:
         FaultsError: for a name, or options, that the registry's members do not have.
     """
-    if named.name not in registry:
-        raise wrong((), unknown(what, named.name, registry))
-    require(_option_faults(what, named, registry[named.name]))
-    make(what, registry, named)
+    require(named_faults(what, registry, named))
     return named
+
+
+def named_faults(what: str, registry: Registry, named: Named) -> list[Fault]:
+    """What is wrong with a name and its options."""
+    if named.name not in registry:
+        return [Fault((), unknown(what, named.name, registry))]
+    faults = _option_faults(what, named, registry[named.name])
+    if not faults:
+        try:
+            make(what, registry, named)
+        except FaultsError as error:
+            return list(error.faults)
+    return faults
 
 
 def make(what: str, registry: Registry, named: Named) -> Any:

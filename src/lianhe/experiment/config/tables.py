@@ -22,6 +22,7 @@ from lianhe.experiment.config.fields import (
     Share,
     Text,
 )
+from lianhe.experiment.config.named import Named
 
 
 class Table(BaseModel):
@@ -131,11 +132,12 @@ class Compare(Table):
     """What the joint training is compared with.
 
     Args:
-        against: alternatives.
+        against: alternatives: "solo" (each alone), "pooled" (sites: all rows in one place), for views also
+            "concatenated" and "self-training" (one model on all views); for tasks and sites also aggregators.
         seeds: how many, or which.
     """
 
-    against: Annotated[list[Text], Field(min_length=1)] = ["solo"]
+    against: Annotated[list[Named], Field(min_length=1)] = [Named(name="solo")]
     seeds: Seeds = 5
 
 

@@ -1,0 +1,1 @@
+"""Does training together help here, for whom, and at what price?"""

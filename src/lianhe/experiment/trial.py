@@ -1,0 +1,202 @@
+"""Trials: one seed's training and test rows, and what else is trained on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
+
+from lianhe.core.errors import DataError, SpecError
+from lianhe.core.spec import Spec
+from lianhe.core.streams import Stream
+from lianhe.participants import Site, Task, View
+from lianhe.participants.data import MISSING, input_tensors, map_inputs
+
+
+class Fit(Protocol):
+    """What prepares inputs, such as `datasets.Standardize`: fitted on training inputs only."""
+
+    def fit(self, *xs: Any) -> Callable[[Any], Any]:
+        """Return the function that prepares inputs."""
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A specification with the rows that its results are tested on.
+
+    Args:
+        spec: what is trained.
+        test: held-out rows, of the form that `Result.evaluate` takes.
+        rename: participant or task names to report under another name.
+    """
+
+    spec: Spec
+    test: Any
+    rename: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One seed of a comparison.
+
+    Args:
+        joint: the parts of the joint alternative: one.
+        others: further alternatives by name, each trained in one or more parts.
+        test_to_train: n_test / n_train.
+    """
+
+    joint: Part
+    others: Mapping[str, Sequence[Part]]
+    test_to_train: float
+
+
+def trial(spec: Spec, seed: int, test: float, prepare: Fit | None) -> Trial:
+    """Split a specification's rows for one seed, and set up what the family is compared with.
+
+    Args:
+        spec: of tasks or sites, on all rows.
+        seed: of the split.
+        test: share of the rows that is held out.
+        prepare: fitted on the training rows of all participants, by sums that add up; applied to all
+            alternatives, solo included, so what is compared is the training and not the scaling.
+
+    Raises:
+        SpecError: if the family cannot be split here.
+    """
+    first = spec.participants[0]
+    if isinstance(first, Site):
+        return _trial_of_sites(spec, seed, test, prepare)
+    if isinstance(first, Task):
+        return _trial_of_tasks(spec, seed, test, prepare)
+    raise SpecError(
+        f"participants are of kind {type(first).__name__}: compare them by a function from seed to Trial "
+        "(for views: experiment.views.view_trials)"
+    )
+
+
+def _trial_of_tasks(spec: Spec, seed: int, test: float, prepare: Fit | None) -> Trial:
+    if spec.data is None or any(isinstance(t, Task) and t.data is not None for t in spec.participants):
+        raise SpecError("data: tasks with data of their own are compared by a function from seed to Trial")
+    halves = split(spec.data, test, Stream(seed, 0, "", "split"))
+    train, held_out = _prepared([halves[0]], [halves[1]], prepare)
+    joint = spec.replace(data=train[0], validation=held_out[0] if spec.evaluate_every else None)
+    solo = [Part(joint.replace(participants=[task]), held_out[0]) for task in spec.participants]
+    return Trial(Part(joint, held_out[0]), {"solo": solo}, _ratio(test))
+
+
+def _trial_of_sites(spec: Spec, seed: int, test: float, prepare: Fit | None) -> Trial:
+    sites = [site for site in spec.participants if isinstance(site, Site)]
+    halves = [split(site.data, test, Stream(seed, 0, site.name, "split")) for site in sites]
+    train, held_out = _prepared([a for a, _ in halves], [b for _, b in halves], prepare)
+    names = [site.name for site in sites]
+    measured = held_out if spec.evaluate_every else [None] * len(sites)
+    parts = [Site(n, data, m) for n, data, m in zip(names, train, measured, strict=True)]
+    tests = dict(zip(names, held_out, strict=True))
+    joint = spec.replace(participants=parts)
+    solo = [Part(_of_sites(joint, [site]), {site.name: tests[site.name]}) for site in parts]
+    together = Site(POOLED, pooled(train))
+    alone = _of_sites(joint, [together])
+    # One site that holds everything: the same loop, the same passes over the rows, and no border.
+    everywhere = [Part(alone, {POOLED: tests[name]}, {POOLED: name}) for name in names]
+    return Trial(Part(joint, tests), {"solo": solo, POOLED: everywhere}, _ratio(test))
+
+
+#: the site that holds all rows of all sites
+POOLED = "pooled"
+
+
+def _of_sites(spec: Spec, sites: Sequence[Site]) -> Spec:
+    """The specification for other sites: all of them always, and only the tasks that somebody holds."""
+    held = {task for site in sites for task in _pair(site.data)[1]}
+    tasks = [task for task in spec.tasks if task.name in held]
+    known = {"encoder", *(f"head.{task.name}" for task in tasks)}
+    return spec.replace(
+        participants=sites, tasks=tasks, schedule=None, personal=[b for b in spec.personal if b in known]
+    )
+
+
+def pooled(data: Sequence[Any]) -> tuple[Any, dict[str, Tensor]]:
+    """All rows of all sites in one place; a task that a site does not hold is missing in its rows."""
+    pairs = [_pair(part) for part in data]
+    tasks = dict.fromkeys(task for _, y in pairs for task in y)
+    x = map_many(torch.cat, [x for x, _ in pairs])
+    like = {task: next(y[task] for _, y in pairs if task in y) for task in tasks}
+    y = {
+        task: torch.cat([labels.get(task, _absent(like[task], _rows(x_))) for x_, labels in pairs])
+        for task in tasks
+    }
+    return x, y
+
+
+def split(data: Any, test: float, stream: Stream) -> tuple[Any, Any]:
+    """Split rows at random into training and test rows; tensors and torch Datasets."""
+    if not 0 < test < 1:
+        raise SpecError(f"test={test!r}: must be a share between 0 and 1")
+    if isinstance(data, DataLoader):
+        raise DataError("data is a DataLoader: its rows cannot be split; give the Dataset or tensors")
+    tensors = (hasattr(data, "x") and hasattr(data, "y")) or isinstance(data, tuple)
+    rows = _rows(_pair(data)[0]) if tensors else len(data)
+    order = torch.randperm(rows, generator=stream.generator())
+    held_out = max(1, round(test * rows))
+    if held_out >= rows:
+        raise DataError(f"test={test} of {rows} rows leaves none to train on")
+    parts = order[held_out:].sort().values, order[:held_out].sort().values
+    if not tensors:
+        return Subset(data, parts[0].tolist()), Subset(data, parts[1].tolist())
+    x, y = _pair(data)
+    train, held = (
+        (map_inputs(lambda t: t[at], x), {task: labels[at] for task, labels in y.items()}) for at in parts
+    )
+    return train, held
+
+
+def map_many(function: Callable[[Any], Any], xs: Sequence[Any]) -> Any:
+    """Apply a function to the corresponding tensors of several inputs."""
+    if isinstance(xs[0], Mapping):
+        return {key: map_many(function, [x[key] for x in xs]) for key in xs[0]}
+    if isinstance(xs[0], (tuple, list)):
+        return tuple(map_many(function, [x[i] for x in xs]) for i in range(len(xs[0])))
+    return function(xs)
+
+
+def _prepared(train: list[Any], held_out: list[Any], prepare: Fit | None) -> tuple[list[Any], list[Any]]:
+    if prepare is None:
+        return train, held_out
+    fitted = prepare.fit(*(_pair(part)[0] for part in train))
+    return [_apply(fitted, part) for part in train], [_apply(fitted, part) for part in held_out]
+
+
+def _apply(fitted: Callable[[Any], Any], data: Any) -> tuple[Any, Mapping[str, Tensor]]:
+    x, y = _pair(data)
+    return fitted(x), y
+
+
+def _pair(data: Any) -> tuple[Any, Mapping[str, Tensor]]:
+    if hasattr(data, "x") and hasattr(data, "y"):
+        data = (data.x, data.y)
+    if not (isinstance(data, tuple) and len(data) == 2 and isinstance(data[1], Mapping)):
+        raise DataError(f"data is a {type(data).__name__}: to be compared it must be (x, {{task: y}})")
+    return map_inputs(torch.as_tensor, data[0]), {t: torch.as_tensor(labels) for t, labels in data[1].items()}
+
+
+def _rows(x: Any) -> int:
+    return len(input_tensors(x)[0])
+
+
+def _absent(like: Tensor, rows: int) -> Tensor:
+    fill = float("nan") if like.is_floating_point() else MISSING
+    return like.new_full((rows, *like.shape[1:]), fill)
+
+
+def _ratio(test: float) -> float:
+    return test / (1 - test)
+
+
+def without_pool(spec: Spec) -> Spec:
+    """Views that have nothing to teach one another: each learns from its labelled examples alone."""
+    views = [replace(view, pool=view.pool[:0]) for view in spec.participants if isinstance(view, View)]
+    return spec.replace(participants=views, rounds=1)
