@@ -1,14 +1,14 @@
 """What the loop costs: `lianhe.fit` against the same training written by hand in plain PyTorch.
 
-Measured are a joint step of two tasks, a round of federated averaging (two sites, several local steps each), and
-UPGrad in place of Mean; with a model whose step takes about 1 ms, and one whose step takes about 20 ms.
+Measured are a joint step of two tasks, a round of federated averaging (two sites, several local steps each),
+and UPGrad in place of Mean; with a model whose step takes about 1 ms, and one whose step takes about 20 ms.
 
-How: both sides run in one process and in turns, a short run each, many times over; every pair of neighbouring runs
-gives one ratio of times, and the table shows the median of the ratios and where 10 % and 90 % of them lie. A machine
-that is busy slows down both runs of a pair, so the ratio says more than the milliseconds. Set-up is not timed: both
-sides note the time whenever the losses of a round have been read (lianhe by its observer), and a run counts from such
-a note after some rounds of warming up to its last one. Before anything is timed, both sides train on full batches and
-must give the same losses.
+How: both sides run in one process and in turns, a short run each, many times over; every pair of neighbouring
+runs gives one ratio of times, and the table shows the median of the ratios and where 10 % and 90 % of them
+lie. A machine that is busy slows down both runs of a pair, so the ratio says more than the milliseconds.
+Set-up is not timed: both sides note the time whenever the losses of a round have been read (lianhe by its
+observer), and a run counts from such a note after some rounds of warming up to its last one. Before anything
+is timed, both sides train on full batches and must give the same losses.
 
     python benchmarks/overhead.py            # some minutes
     python benchmarks/overhead.py --quick    # does it run at all? seconds; the numbers mean little
@@ -165,7 +165,7 @@ def tasks_by_hand(case: Case, rounds: int) -> Run:
 
 
 def fedavg_by_hand(case: Case, rounds: int) -> Run:
-    encoder, heads, joint = case.model()
+    _, _, joint = case.model()
     local_encoder, local_heads, local = case.model()
     total = sum(len(x) for x, _ in case.data.values())
     times: list[float] = []
@@ -217,7 +217,7 @@ def train_by_hand(
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two ways to do the same; times are given for one of `parts` parts of a round."""
+    """Two ways to do the same."""
 
     name: str
     first: Callable[[Case, int], Run]

@@ -1,4 +1,4 @@
-"""Small problems that the tests of core, participants and engines share: three tasks on a table, in float64."""
+"""Small problems that the tests of core, participants and engines share: three tasks, one table, float64."""
 
 from __future__ import annotations
 

@@ -48,6 +48,11 @@ def test_says_what_is_wrong_with_a_specification(wrong, here):
         (["run", "--resume", "runs/nothing", "--seed", "3"], ["leave", "--seed"]),
         (["report", "runs/nothing"], ["runs/nothing is no run"]),
         (["compare", "nowhere.toml"], ["nowhere.toml", "cannot be read"]),
+        (["compare", "spec.toml", "--seeds", "1"], ["--seeds: compare.seeds = 1", "two or more"]),
+        (
+            ["compare", "spec.toml", "--against", "solo,poled"],
+            ['--against: compare.against[1] = "poled"', "solo"],
+        ),
     ],
 )
 def test_says_what_is_wrong_with_the_arguments(args, fragments, here):

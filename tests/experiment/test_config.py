@@ -8,6 +8,7 @@ import torch
 from tests.experiment.specs import SITES, TASKS, VIEWS, changed
 
 from lianhe.core.errors import DataError, LianheError, SpecError
+from lianhe.experiment.compare import compare
 from lianhe.experiment.config import load_spec
 from lianhe.experiment.fit import fit
 from lianhe.participants import FedProx, Local
@@ -69,7 +70,9 @@ def test_the_seed_draws_the_split(load):
 def test_rows_are_in_one_part_only(load):
     loaded = load(TASKS)
     train, validation, test = loaded.spec.data, loaded.spec.validation, loaded.test
-    assert len(loaded.whole.data) == len(train) + len(validation) + len(test) == 920
+    assert len(train) + len(validation) + len(test) == 920
+    first = [round(float(part.x[:, 0].double().sum()), 3) for part in (train, validation, test)]
+    assert len(set(first)) == 3
     assert len(test) == 230
     assert len(validation) == 69
 
@@ -80,7 +83,6 @@ def test_inputs_are_prepared_by_training_rows_and_have_columns_that_no_seed_chan
     x = load(TASKS).spec.data.x[:, :21]
     assert x.isfinite().all()
     assert x.mean(0).abs().max() < 1e-4
-    assert load(TASKS).whole.data.x.isnan().any()
 
 
 def test_tasks_fields(load):
@@ -145,10 +147,10 @@ def test_joint_steps_of_sites(load):
 def test_partitions(partition, sites, load, table):
     loaded = load(OWN_SITES.replace("PARTITION", partition))
     assert len(loaded.spec.participants) == sites
-    assert sum(len(site.data) for site in loaded.whole.participants) == 60
+    assert sum(len(site.data) + len(loaded.test[site.name]) for site in loaded.spec.participants) == 60
     again = load(OWN_SITES.replace("PARTITION", partition), seed=1)
-    assert [len(site.data) for site in again.whole.participants] == [
-        len(site.data) for site in loaded.whole.participants
+    assert [len(site.data) for site in again.spec.participants] == [
+        len(site.data) for site in loaded.spec.participants
     ]
 
 
@@ -290,7 +292,7 @@ def test_own_arrays_and_own_encoder(factory, arrays, tmp_path, load):
     np.savez(tmp_path / "data.npz", **arrays)
     loaded = load(NPZ.replace("FACTORY", factory))
     assert [task["classes"] for task in loaded.resolved["tasks"] if "classes" in task] == [3]
-    assert loaded.whole.data.y["sick"][:3].tolist() == [-100, 1, 0]
+    assert set(loaded.spec.data.y["sick"].tolist()) == {-100, 0, 1}
     assert fit(loaded.spec).evaluate(loaded.test)
 
 
@@ -411,7 +413,7 @@ def test_epochs_are_counted_in_batches(load):
 
 def test_comparison_settings(load):
     assert load(TASKS).seeds == (0, 1, 2, 3, 4)
-    loaded = load(TASKS + '[compare]\nagainst = ["solo", "pooled"]\nseeds = [3, 5]\n')
+    loaded = load(SITES + '[compare]\nagainst = ["solo", "pooled"]\nseeds = [3, 5]\n')
     assert (loaded.against, loaded.seeds) == (("solo", "pooled"), (3, 5))
 
 
@@ -424,3 +426,58 @@ def test_loading_draws_nothing_from_the_callers_random_numbers(load):
 def test_a_mark_at_the_beginning_of_the_file_is_no_fault(tmp_path):
     (tmp_path / "spec.toml").write_text("\ufeff" + TASKS, encoding="utf-8")
     assert replace(load_spec(tmp_path / "spec.toml")).title == "Two tasks"
+
+
+ALTERNATIVES = {
+    "tasks": (TASKS, ["solo", "mean", '{name = "cagrad", c = 0.3}'], ["solo", "mean", "cagrad c=0.3"]),
+    "sites": (SITES, ["solo", "pooled", "median"], ["solo", "pooled", "median"]),
+    "joint steps": (
+        changed(
+            SITES[: SITES.index("[local]")],
+            ("rounds = 6", 'rounds = 6\nacross_sites = "mean"'),
+            ('personal = ["head.severity"]', ""),
+        ),
+        ["solo", "pooled"],
+        ["solo", "pooled"],
+    ),
+    "views": (VIEWS, ["solo", "concatenated", "self-training"], ["solo", "concatenated", "self-training"]),
+}
+
+
+@pytest.mark.parametrize(("text", "against", "names"), ALTERNATIVES.values(), ids=ALTERNATIVES)
+def test_alternatives_are_trained_on_the_same_rows_and_reported_for_the_same_units(
+    text, against, names, load
+):
+    quoted = [other if other.startswith("{") else f'"{other}"' for other in against]
+    loaded = load(text + f"\n[compare]\nagainst = [{', '.join(quoted)}]\nseeds = 2\n")
+    assert loaded.against == tuple(names)
+    comparison = compare(loaded.trial, loaded.against, seeds=loaded.seeds, title=loaded.title)
+    assert comparison.alternatives == ("joint", *names)
+    units = {unit for alternative, unit in comparison.values if alternative == "joint"}
+    for name in names:
+        of_name = {unit for alternative, unit in comparison.values if alternative == name}
+        assert of_name == units if name not in {"concatenated", "self-training"} else of_name < units
+
+
+@pytest.mark.parametrize("text", [TASKS, SITES, VIEWS], ids=["tasks", "sites", "views"])
+def test_a_comparison_trains_what_a_run_with_the_same_seed_trains(text, load):
+    joint = load(text).trial(3).joint
+    loaded = load(text, seed=3)
+    compared = fit(joint.spec, seed=3).evaluate(joint.test)
+    assert compared == fit(loaded.spec, seed=3).evaluate(loaded.test)
+
+
+def test_a_lone_participant_needs_no_cohort_and_nobody_to_be_reconciled_with(load):
+    text = changed(
+        SITES,
+        ("rounds = 6", 'rounds = 2\naggregator = {name = "krum", byzantine = 0}'),
+        ("count = 3", "count = 4"),
+    )
+    for part in load(text).trial(0).others["solo"]:
+        assert fit(part.spec).evaluate(part.test)
+
+
+def test_without_held_out_rows_there_is_no_comparison(load):
+    loaded = load(changed(TASKS, ("test = 0.25", "test = 0")))
+    with pytest.raises(DataError, match="held out"):
+        loaded.trial(0)

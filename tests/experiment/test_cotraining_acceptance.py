@@ -19,7 +19,7 @@ def fused_accuracy(labels_per_class: int, seed: int) -> float:
         labels_per_class,
         model=lambda features: nn.Linear(features, 10),
         aggregator=lh.Confident(per_class=1),
-        local=lh.Local(steps=80, batch_size=None, lr=0.05, optimizer="adam", weight_decay=1e-3),
+        local=lh.Local(steps=100, batch_size=None, lr=0.5, momentum=0.9, weight_decay=1e-2),
         rounds=30,
     )
     trial = trials(seed)

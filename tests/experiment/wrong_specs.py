@@ -161,6 +161,49 @@ WRONG = (
         "[compare]\nseeds = 1\n[sites]",
         ":19: compare.seeds = 1: must be how many, two or more",
     ),
+    # comparisons
+    tasks(
+        "an unknown alternative",
+        "[encoder]",
+        '[compare]\nagainst = ["sole"]\n[encoder]',
+        ':10: compare.against[0] = "sole"',
+        '"solo"?',
+    ),
+    tasks(
+        "an alternative of sites",
+        "[encoder]",
+        '[compare]\nagainst = ["pooled"]\n[encoder]',
+        ":10: compare.against[0]",
+        "valid",
+    ),
+    tasks(
+        "an alternative given twice",
+        "[encoder]",
+        '[compare]\nagainst = ["solo", "solo"]\n[encoder]',
+        ":10: compare.against[1]",
+        "twice",
+    ),
+    tasks(
+        "no alternative",
+        "[encoder]",
+        "[compare]\nagainst = []\n[encoder]",
+        ":10: compare.against",
+        "at least 1",
+    ),
+    tasks(
+        "an alternative's option",
+        "[encoder]",
+        '[compare]\nagainst = [{name = "cagrad", d = 1}]\n[encoder]',
+        ":10: compare.against[0].d",
+        "valid: c, eps, rescale",
+    ),
+    tasks(
+        "an option of none",
+        "[encoder]",
+        '[compare]\nagainst = [{name = "solo", d = 1}]\n[encoder]',
+        ":10: compare.against[0]",
+        "no options",
+    ),
     # names
     tasks("an unknown data set", 'load = "heart"', 'load = "hart"', ':5: data.load = "hart"', '"heart"?'),
     tasks(
@@ -354,6 +397,13 @@ WRONG = (
     views("an unknown view", '"zer"]', '"zar"]', ':8: views.names[1] = "zar"', '"zer"?', "kar"),
     views(
         "an unknown class", "names =", 'target = "digits"\nnames =', ':8: views.target = "digits"', '"digit"?'
+    ),
+    views(
+        "too few labels",
+        "labels_per_class = 3",
+        "labels_per_class = 151",
+        ":9: views.labels_per_class = 151",
+        "150 training rows",
     ),
     views("no pool", "labels_per_class = 3\n", "", ":7: views: every row is labelled", "labels_per_class"),
     views(

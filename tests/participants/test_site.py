@@ -533,7 +533,7 @@ def test_statistics_of_a_head_are_weighted_by_its_labels():
 
 
 def test_buffers_that_are_no_statistics_survive():
-    """A mask with infinities, a counter, a constant: a difference must not turn them into NaN, nor be sent empty."""
+    """A mask with infinities, an index: a difference must not turn them into NaN, nor be sent empty."""
 
     class Masked(nn.Module):
         def __init__(self):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -85,7 +86,7 @@ class SharedStack(Stack):
                 features[id(task.feed)] = task.trunk.features(task.feed, request)
         # A name of its own for every task's view of the representation: one backward pass gives all
         # cotangents.
-        views = [tree_map_only(Tensor, lambda t: t.view_as(t), features[id(task.feed)]) for task in tasks]
+        views = [_view(features[id(task.feed)]) for task in tasks]
         self._features = [_differentiable(features[id(task.feed)]) for task in tasks]
         self._views = [_differentiable(z) for z in views]
         self._losses = [task.loss(z, request) for task, z in zip(tasks, views, strict=True)]
@@ -231,7 +232,7 @@ class Followed(Stack):
 
 
 def _shared_tasks(participants: Sequence[Live]) -> list[SharedTask]:
-    tasks: list[SharedTask] = [p for p in participants if isinstance(p, SharedTask)]
+    tasks: list[SharedTask] = [p for p in participants if _is_shared_task(p)]
     if len(tasks) != len(participants):
         raise SpecError(
             "SharedEngine serves tasks on a shared encoder: use LoopEngine for other participants"
@@ -239,8 +240,28 @@ def _shared_tasks(participants: Sequence[Live]) -> list[SharedTask]:
     return tasks
 
 
+#: kinds of participants that were found to be shared tasks: looking at all attributes in every step is slow
+_SHARED_KINDS: WeakSet[type] = WeakSet()
+
+
+def _is_shared_task(participant: object) -> TypeGuard[SharedTask]:
+    if type(participant) in _SHARED_KINDS:
+        return True
+    if not isinstance(participant, SharedTask):
+        return False
+    _SHARED_KINDS.add(type(participant))
+    return True
+
+
+def _view(z: Any) -> Any:
+    """A representation of the same tensors, by views of them."""
+    return z.view_as(z) if isinstance(z, Tensor) else tree_map_only(Tensor, lambda t: t.view_as(t), z)
+
+
 def _differentiable(z: Any) -> list[Tensor]:
     """The tensors of a representation that gradients flow through."""
+    if isinstance(z, Tensor):
+        return [z] if z.requires_grad else []
     leaves = tree_leaves(z)
     for leaf in leaves:
         if not isinstance(leaf, (Tensor, str, bool, int, float, type(None))):

@@ -135,7 +135,7 @@ def views(budget: _Budget) -> Comparison:
         labels_per_class=3,
         model=lambda features: nn.Linear(features, 10),
         aggregator=Confident(per_class=1),
-        local=Local(steps=80, batch_size=None, lr=0.05, optimizer="adam", weight_decay=1e-3),
+        local=Local(steps=100, batch_size=None, lr=0.5, momentum=0.9, weight_decay=1e-2),
         rounds=budget.mfeat_rounds,
     )
     return compare(

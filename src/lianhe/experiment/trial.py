@@ -148,10 +148,14 @@ def split(data: Any, test: float, stream: Stream) -> tuple[Any, Any]:
     if not tensors:
         return Subset(data, parts[0].tolist()), Subset(data, parts[1].tolist())
     x, y = _pair(data)
-    train, held = (
-        (map_inputs(lambda t: t[at], x), {task: labels[at] for task, labels in y.items()}) for at in parts
-    )
-    return train, held
+    return _take(x, y, parts[0]), _take(x, y, parts[1])
+
+
+def _take(x: Any, y: Mapping[str, Tensor], rows: Tensor) -> tuple[Any, dict[str, Tensor]]:
+    def chosen(tensor: Tensor) -> Tensor:
+        return tensor[rows]
+
+    return map_inputs(chosen, x), {task: chosen(labels) for task, labels in y.items()}
 
 
 def map_many(function: Callable[[Any], Any], xs: Sequence[Any]) -> Any:

@@ -23,8 +23,8 @@ from lianhe.participants.view import FUSED
 class ViewTrials:
     """A function from seed to trial: draw labelled examples, pool and test rows; train views and baselines.
 
-    Alternatives: "solo" (each view alone and the mean of views, labelled examples only), "concatenated" (one model
-    on all views, labelled examples only), "self-training" (the same, teaching itself on the pool).
+    Alternatives: "solo" (each view alone and the mean of views, labelled examples only), "concatenated" (one
+    model on all views, labelled examples only), "self-training" (the same, teaching itself on the pool).
 
     Args:
         views: by name, [n, d_v].
