@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import random
 from dataclasses import replace
@@ -191,8 +192,12 @@ RUNS = {
     ),
     "sites, a step with state": lambda: site_spec(**SITES, step=Momentum()),
     "sites, by task": lambda: site_spec(**SITES, across_sites=Mean(), aggregator=RandomWeights()),
-    "sites, gradients": lambda: site_spec(local=None, across_sites=Mean(), aggregator=UPGrad(), optimizer="adam"),
-    "sites, proximal": lambda: site_spec(local=FedProx(0.1, Local(epochs=1, batch_size=4)), schedule=Sampled(1)),
+    "sites, gradients": lambda: site_spec(
+        local=None, across_sites=Mean(), aggregator=UPGrad(), optimizer="adam"
+    ),
+    "sites, proximal": lambda: site_spec(
+        local=FedProx(0.1, Local(epochs=1, batch_size=4)), schedule=Sampled(1)
+    ),
     "sites, data sets that augment": lambda: site_spec(
         {name: Noisy(part) for name, part in split(table(missing=0.2)).items()}, schedule=Sampled(2)
     ),
@@ -371,14 +376,17 @@ def test_on_an_accelerator_losses_are_read_together_and_none_is_lost():
 def frozen_state(thing):
     """Everything a specification refers to, for comparison."""
     if isinstance(thing, nn.Module):
-        return {"mode": [m.training for m in thing.modules()], **{n: t.clone() for n, t in thing.state_dict().items()}}
+        return {
+            "mode": [m.training for m in thing.modules()],
+            **{n: t.clone() for n, t in thing.state_dict().items()},
+        }
     if isinstance(thing, torch.Tensor):
         return thing.clone()
     if isinstance(thing, dict):
         return {k: frozen_state(v) for k, v in thing.items()}
     if isinstance(thing, (list, tuple)):
         return [frozen_state(v) for v in thing]
-    if hasattr(thing, "__dict__") and not callable(thing) and not isinstance(thing, (type, torch.device)):
+    if hasattr(thing, "__dict__") and not inspect.isroutine(thing) and not isinstance(thing, type):
         return {k: frozen_state(v) for k, v in vars(thing).items()}
     return repr(thing)
 
@@ -458,7 +466,9 @@ def test_initial_weights_of_one_head_do_not_depend_on_the_other_tasks():
     x, y = table()
     data = (x, {"a": y["size"], "b": y["size"]})
     both, alone = (
-        weights_of(fit(task_spec(data, participants=[Task(n, make, "mse") for n in names], rounds=1, lr=1e-300)))
+        weights_of(
+            fit(task_spec(data, participants=[Task(n, make, "mse") for n in names], rounds=1, lr=1e-300))
+        )
         for names in (("a", "b"), ("b",))
     )
     assert torch.equal(both["heads.1.weight"], alone["heads.0.weight"])

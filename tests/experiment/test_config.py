@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -481,3 +482,21 @@ def test_without_held_out_rows_there_is_no_comparison(load):
     loaded = load(changed(TASKS, ("test = 0.25", "test = 0")))
     with pytest.raises(DataError, match="held out"):
         loaded.trial(0)
+
+
+GUIDE = (Path(__file__).parents[2] / "docs" / "guides" / "specification-file.md").read_text(encoding="utf-8")
+COMPLETED = {
+    "tasks": "",
+    "sites": '\n[data]\nload = "adult"\n[[tasks]]\nname = "income"\n',
+    "views": '\n[data]\nload = "mfeat"\n',
+}
+
+
+@pytest.mark.parametrize("kind", COMPLETED)
+def test_the_guide_says_what_is_so(kind, load):
+    (text,) = [
+        part
+        for part in re.findall(r"```toml\n(.*?)```", GUIDE, re.DOTALL)
+        if part.startswith(f'kind = "{kind}"')
+    ]
+    assert load(text + COMPLETED[kind]).kind == kind

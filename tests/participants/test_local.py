@@ -201,7 +201,9 @@ def test_numbers_out_of_range_are_refused_by_name(argument, value):
 
 
 def test_an_unknown_optimizer_is_answered_with_the_nearest():
-    with pytest.raises(UnknownNameError, match="unknown optimizer of Local 'adm': did you mean 'adam'") as caught:
+    with pytest.raises(
+        UnknownNameError, match="unknown optimizer of Local 'adm': did you mean 'adam'"
+    ) as caught:
         Local(optimizer="adm")
     assert caught.value.nearest == "adam"
     assert isinstance(caught.value, LianheError)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 
 import torch
@@ -154,19 +154,13 @@ class Rows(Stack):
         return gramian(self._matrix)
 
     def combine(self, weights: Tensor) -> Combined:
-        return self.pack(weights.to(self._matrix) @ self._matrix)
+        # A row of weight 0 is left out: 0 times NaN would be NaN, and one broken row would spoil the sum.
+        kept = weights != 0
+        matrix = self._matrix if bool(kept.all()) else self._matrix[kept.to(self._matrix.device)]
+        return self.pack(weights[kept].to(matrix) @ matrix)
 
     def pack(self, vector: Tensor) -> Combined:
         return vector if self._layout is None else unflatten(vector, self._layout)
-
-
-@dataclass(frozen=True)
-class _Owned:
-    """Blocks with the same holders, in the order of the joint."""
-
-    holders: tuple[int, ...]
-    blocks: tuple[str, ...]
-    statistics: bool
 
 
 class Collected(Stack):
@@ -216,17 +210,11 @@ class Collected(Stack):
 
     def combine(self, weights: Tensor) -> Blocks:
         """Weighted sum, block by block over the rows that have the block."""
-        result: dict[str, dict[str, Tensor]] = {}
-        for weight, contribution in zip(weights.tolist(), self.contributions, strict=True):
-            for block, tensors in contribution.blocks.items():
-                into = result.setdefault(block, {})
-                for name, tensor in tensors.items():
-                    into[name] = weight * tensor if name not in into else into[name].add(tensor, alpha=weight)
-        return result
+        return weighted_sum([c.blocks for c in self.contributions], weights)
 
     def groups(self, *, by_weight: bool = False) -> Sequence[Stack]:
         """One stack per owner set; blocks in which all weights are zero are left out (untouched)."""
-        return tuple(self._rows(owned) for owned in self._owners(by_weight))
+        return tuple(Owned(self, *owned) for owned in self._owners(by_weight))
 
     def by_task(self) -> Mapping[str, Collected]:
         """The rows of each task by site, for reduction across the sites that hold it."""
@@ -235,7 +223,7 @@ class Collected(Stack):
             rows.setdefault(c.task, []).append(replace(c, task=""))
         return {task: Collected(of_task, self.joint, self.stream) for task, of_task in rows.items()}
 
-    def _owners(self, by_weight: bool) -> list[_Owned]:
+    def _owners(self, by_weight: bool) -> list[tuple[tuple[int, ...], tuple[str, ...]]]:
         holders: dict[str, list[int]] = {}
         for i, contribution in enumerate(self.contributions):
             for block in contribution.blocks:
@@ -247,35 +235,78 @@ class Collected(Stack):
                 statistics = block in self.joint.statistics
                 key = (tuple(rows), statistics, weights if by_weight or statistics else None)
                 sets.setdefault(key, []).append(block)
-        return [
-            _Owned(tuple(holders[blocks[0]]), tuple(blocks), blocks[0] in self.joint.statistics)
-            for blocks in sets.values()
-        ]
-
-    def _rows(self, owned: _Owned) -> Rows:
-        members = [self.contributions[i] for i in owned.holders]
-        parts = [{b: c.blocks[b] for b in owned.blocks} for c in members]
-        _require_equal_shapes(members, owned.blocks)
-        rows = [flatten(part) for part in parts]
-        known = all(b in self.joint.blocks for b in owned.blocks)
-        origin = flatten({b: self.joint.blocks[b] for b in owned.blocks}).detach() if known else None
-        stack = Rows(
-            torch.stack(rows),
-            [self.names[i] for i in owned.holders],
-            [c.weight(owned.blocks[0]) for c in members],
-            self.losses[list(owned.holders)],
-            origin if origin is not None and origin.shape == rows[0].shape else None,
-            parts[0],
-            self.stream,
-        )
-        stack.objectives, stack.statistics = self.objectives, owned.statistics
-        return stack
+        return [(tuple(holders[blocks[0]]), tuple(blocks)) for blocks in sets.values()]
 
     def _single(self) -> Stack:
         groups = self.groups()
         if len(groups) != 1:
             raise AggregationError(f"rows have {len(groups)} owner sets: take groups() first")
         return groups[0]
+
+
+class Owned(Stack):
+    """Blocks with the same holders: rows of one length, laid out as a matrix only if somebody asks for it."""
+
+    def __init__(self, whole: Collected, holders: Sequence[int], blocks: Sequence[str]) -> None:
+        members = [whole.contributions[i] for i in holders]
+        _require_equal_shapes(members, blocks)
+        self.names = tuple(whole.names[i] for i in holders)
+        self.objectives, self.stream = whole.objectives, whole.stream
+        self.statistics = blocks[0] in whole.joint.statistics
+        self._whole, self._holders = whole, list(holders)
+        self._parts: list[Blocks] = [{b: c.blocks[b] for b in blocks} for c in members]
+        self._weights = torch.tensor([c.weight(blocks[0]) for c in members], dtype=torch.float64)
+
+    @property
+    def losses(self) -> Tensor:
+        return self._whole.losses[self._holders]
+
+    @property
+    def weights(self) -> Tensor:
+        return self._weights
+
+    @cached_property
+    def values(self) -> Tensor:
+        return torch.stack([flatten(part) for part in self._parts])
+
+    @property
+    def origin(self) -> Tensor | None:
+        joint = self._whole.joint.blocks
+        if not all(block in joint for block in self._parts[0]):
+            return None
+        origin = flatten({block: joint[block] for block in self._parts[0]}).detach()
+        return origin if origin.shape == flatten(self._parts[0]).shape else None
+
+    def gramian(self) -> Tensor:
+        return gramian(self.values)
+
+    def combine(self, weights: Tensor) -> Blocks:
+        """Weighted sum, tensor by tensor: no row is flattened for it."""
+        return weighted_sum(self._parts, weights)
+
+    def pack(self, vector: Tensor) -> Blocks:
+        return unflatten(vector, self._parts[0])
+
+
+def weighted_sum(parts: Sequence[Blocks], weights: Tensor) -> Blocks:
+    """Weighted sum of rows given as blocks, block by block over the rows that have it.
+
+    A row of weight 0 is left out: 0 times NaN would be NaN, and one broken row would spoil the sum.
+
+    Args:
+        parts: the m rows.
+        weights: [m].
+    """
+    result: dict[str, dict[str, Tensor]] = {}
+    for weight, part in zip(weights.tolist(), parts, strict=True):
+        for block, tensors in part.items():
+            into = result.setdefault(block, {})
+            for name, tensor in tensors.items():
+                if name not in into:
+                    into[name] = weight * tensor if weight else torch.zeros_like(tensor)
+                elif weight:
+                    into[name].add_(tensor, alpha=weight)
+    return result
 
 
 def unflatten(vector: Tensor, layout: Blocks) -> Blocks:
