@@ -306,7 +306,7 @@ def test_a_matrix_rows_and_contributions_give_the_same(name):
             flatten(aggregator(as_collected(matrix, seed=5))), streamed, rtol=1e-12, atol=1e-14
         )
         (group,) = as_collected(matrix, seed=5).groups()
-        # Summed tensor by tensor, or by one product: the order of additions differs, and so does the last bit.
+        # Summed tensor by tensor, or by one product: the last bit may differ.
         torch.testing.assert_close(flatten(aggregator(group)), streamed, rtol=1e-12, atol=1e-14)
 
 

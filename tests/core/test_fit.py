@@ -11,19 +11,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch import nn
-
-from lianhe.aggregation import Confident, Mean, RandomWeights, UPGrad
-from lianhe.core.aggregator import Weighting
-from lianhe.core.checkpoint import MANIFEST, load_checkpoint
-from lianhe.core.engine import Engine, LoopEngine
-from lianhe.core.errors import CheckpointError, NonFiniteError, SpecError
-from lianhe.core.fit import _Ledger
-from lianhe.core.schedule import Alternating, Sampled
-from lianhe.core.spec import Spec
-from lianhe.core.stack import Rows
-from lianhe.core.step import Step
-from lianhe.participants import FedProx, Local, Task, View
 from tests.toys import (
     CPU,
     F64,
@@ -44,6 +31,19 @@ from tests.toys import (
     tasks,
     weights_of,
 )
+from torch import nn
+
+from lianhe.aggregation import Confident, Mean, RandomWeights, UPGrad
+from lianhe.core.aggregator import Weighting
+from lianhe.core.checkpoint import MANIFEST, load_checkpoint
+from lianhe.core.engine import Engine, LoopEngine
+from lianhe.core.errors import CheckpointError, NonFiniteError, SpecError
+from lianhe.core.fit import _Ledger
+from lianhe.core.schedule import Alternating, Sampled
+from lianhe.core.spec import Spec
+from lianhe.core.stack import Rows
+from lianhe.core.step import Step
+from lianhe.participants import FedProx, Local, Task, View
 
 
 class Restless(Weighting):
@@ -201,7 +201,7 @@ RUNS = {
     "sites, data sets that augment": lambda: site_spec(
         {name: Noisy(part) for name, part in split(table(missing=0.2)).items()}, schedule=Sampled(2)
     ),
-    "views": lambda: views_spec(),
+    "views": views_spec,
     "views that go on": lambda: views_spec(refit=False),
 }
 

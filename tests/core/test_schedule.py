@@ -48,7 +48,9 @@ def test_a_sample_of_all_is_all():
 @pytest.mark.parametrize("make", [Sampled, Alternating])
 @pytest.mark.parametrize("number", [0, -1, 1.5, 2.0, True, None, "2", float("nan")])
 def test_counts_must_be_whole_and_positive(make, number):
-    with pytest.raises(SpecError, match=f"of {make.__name__}={number!r}: must be a whole number of at least 1"):
+    with pytest.raises(
+        SpecError, match=f"of {make.__name__}={number!r}: must be a whole number of at least 1"
+    ):
         make(number)
 
 

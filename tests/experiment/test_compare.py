@@ -104,3 +104,10 @@ def test_given_modules_start_anew_at_every_seed() -> None:
 def test_a_page_is_written(tmp_path) -> None:
     path = lh.compare(two_tasks(5), ["solo"], seeds=range(2)).to_html(tmp_path / "report.html")
     assert "undecided" in path.read_text()
+
+
+def test_what_needs_several_rows_is_left_out_where_there_is_one() -> None:
+    sites = three_sites().replace(aggregator=lh.Median(), schedule=lh.Sampled(2))
+    assert lh.compare(sites, ["solo", "pooled"], seeds=range(2)).alternatives == ("joint", "solo", "pooled")
+    tasks = two_tasks(3).replace(schedule=lh.Sampled(2), aggregator=lh.Fixed([1.0, 2.0]))
+    assert lh.compare(tasks, ["solo"], seeds=range(2)).alternatives == ("joint", "solo")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.toys import CPU, F64, seeded, table
 from torch import nn
 
 from lianhe.core.errors import LianheError, SpecError, UnknownNameError
 from lianhe.core.streams import Stream, untouched_global_state
 from lianhe.participants import FedProx, Local
 from lianhe.participants.data import as_source
-from tests.toys import CPU, F64, seeded, table
 
 ROWS = 23
 

@@ -68,10 +68,9 @@ def load_checkpoint(directory: Path) -> dict[str, Any]:
             raise CheckpointError(f"{path}: format {body['format']!r}; this version reads format {_FORMAT}")
         # A name, not a path: a manifest from someone else must not point out of its directory.
         tensors = _read_tensors(directory / Path(body["tensors"]).name, body["sha256"])
-        state: dict[str, Any] = _decode(body["state"], tensors)
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        return dict(_decode(body["state"], tensors))
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a checkpoint of lianhe ({error!r})") from error
-    return state
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
@@ -82,7 +81,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         decoded: dict[str, Any] = json.loads(body)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: there is no checkpoint here") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path}: the checkpoint's manifest is damaged ({error})") from error
     if not intact:
         raise CheckpointError(
@@ -131,7 +130,7 @@ def _plain(value: Any) -> Any:
 def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     if not isinstance(value, dict):
         return value
-    kind, content = next(iter(value.items()))
+    ((kind, content),) = value.items()
     if kind == "tensor":
         return tensors[content]
     if kind == "dtype":

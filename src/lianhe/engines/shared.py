@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Protocol, TypeGuard, runtime_checkable
 from weakref import WeakSet
 
@@ -100,9 +100,19 @@ class SharedStack(Stack):
     def weights(self) -> Tensor:
         return torch.tensor([task.task.weight for task in self._tasks], dtype=torch.float64)
 
+    def average(self) -> Blocks:
+        """Weighted mean of the losses, in plain numbers: a step has no time for small tensors."""
+        weights = [task.task.weight for task in self._tasks]
+        total = sum(weights)
+        return self._descent([w / total for w in weights])
+
     def combine(self, weights: Tensor) -> Blocks:
         """Gradient of the weighted sum of losses: one backward pass."""
-        cotangents = list(weights.to(self._losses[0]).unbind())
+        return self._descent(weights.tolist())
+
+    def _descent(self, weights: Sequence[float]) -> Blocks:
+        like = self._losses[0]
+        cotangents = [_constant(weight, like.dtype, like.device) for weight in weights]
         parameters = [*self._trunk.values(), *(p for task in self._tasks for p in task.parameters.values())]
         gradients = iter(torch.autograd.grad(self._losses, parameters, cotangents, materialize_grads=True))
         result: dict[str, dict[str, Tensor]] = {"encoder": {n: next(gradients) for n in self._trunk}}
@@ -229,6 +239,12 @@ class Followed(Stack):
 
     def pack(self, vector: Tensor) -> Combined:
         return unflatten(vector, {self._block: self._gradients})
+
+
+@lru_cache(maxsize=256)
+def _constant(value: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A scalar tensor; weights that do not change from step to step are made once."""
+    return torch.tensor(value, dtype=dtype, device=device)
 
 
 def _shared_tasks(participants: Sequence[Live]) -> list[SharedTask]:

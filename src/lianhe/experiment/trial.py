@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
+from lianhe.aggregation import Mean
 from lianhe.core.errors import DataError, SpecError
 from lianhe.core.spec import Spec
 from lianhe.core.streams import Stream
@@ -84,7 +85,9 @@ def _trial_of_tasks(spec: Spec, seed: int, test: float, prepare: Fit | None) -> 
     halves = split(spec.data, test, Stream(seed, 0, "", "split"))
     train, held_out = _prepared([halves[0]], [halves[1]], prepare)
     joint = spec.replace(data=train[0], validation=held_out[0] if spec.evaluate_every else None)
-    solo = [Part(joint.replace(participants=[task]), held_out[0]) for task in spec.participants]
+    # One task alone has nothing to reconcile, and nobody to take turns with.
+    alone = {"aggregator": None, "schedule": None}
+    solo = [Part(joint.replace(participants=[task], **alone), held_out[0]) for task in spec.participants]
     return Trial(Part(joint, held_out[0]), {"solo": solo}, _ratio(test))
 
 
@@ -114,8 +117,16 @@ def _of_sites(spec: Spec, sites: Sequence[Site]) -> Spec:
     held = {task for site in sites for task in _pair(site.data)[1]}
     tasks = [task for task in spec.tasks if task.name in held]
     known = {"encoder", *(f"head.{task.name}" for task in tasks)}
+    # Among the sites there is one row only, which is followed; rows of tasks are still to be reconciled.
+    aggregator = None if spec.across_sites is None else spec.aggregator
+    across_sites = None if spec.across_sites is None else Mean()
     return spec.replace(
-        participants=sites, tasks=tasks, schedule=None, personal=[b for b in spec.personal if b in known]
+        participants=sites,
+        tasks=tasks,
+        schedule=None,
+        personal=[b for b in spec.personal if b in known],
+        aggregator=aggregator,
+        across_sites=across_sites,
     )
 
 

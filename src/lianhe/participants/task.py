@@ -131,6 +131,8 @@ class LiveTask:
         self.parameters = trainable(head)
         self._validation = validation
         self._mean: Mean = mean_loss(task.loss, task.name)
+        # A linear layer draws nothing, and a step of a millisecond has no time to seed for it; all others might.
+        self._draws = type(head) is not nn.Linear
 
     def labelled(self, request: Request) -> int:
         """How many labels of this task the round's batch holds."""
@@ -139,7 +141,8 @@ class LiveTask:
     def loss(self, z: Tensor, request: Request) -> Tensor:
         """Mean loss over the labels that are there; dropout in the head is a stream of its own."""
         stream, batch = request.stream, self.feed.batch(request.round)
-        Stream(stream.seed, stream.round, self.name, "head").seed_global(self.trunk.device)
+        if self._draws:
+            Stream(stream.seed, stream.round, self.name, "head").seed_global(self.trunk.device)
         return task_loss(self.task, self._mean, self.head, z, batch, self.trunk.precision())
 
     def contribute(self, request: Request) -> Sequence[Contribution]:
