@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 
 from lianhe.core import checkpoint
-from lianhe.core.checkpoint import MANIFEST, load_checkpoint, save_checkpoint, write_atomically
+from lianhe.core.checkpoint import (
+    MANIFEST,
+    load_checkpoint,
+    save_checkpoint,
+    tidy_checkpoint,
+    write_atomically,
+)
 from lianhe.core.errors import CheckpointError
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool]
@@ -319,3 +325,12 @@ def test_nothing_is_ever_unpickled(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "load", forbidden)
     save_checkpoint(tmp_path, STATE)
     assert same(load_checkpoint(tmp_path), STATE)
+
+
+def test_what_a_crash_left_is_tidied_and_the_checkpoint_stays(tmp_path):
+    save_checkpoint(tmp_path, {"round": 3, "x": torch.ones(2)})
+    (tmp_path / "tensors-0123456789abcdef.safetensors").write_bytes(b"older")
+    (tmp_path / ".checkpoint.json.7.part").write_bytes(b"half")
+    tidy_checkpoint(tmp_path)
+    assert load_checkpoint(tmp_path)["round"] == 3
+    assert len(list(tmp_path.iterdir())) == 2

@@ -50,8 +50,17 @@ def save_checkpoint(directory: Path, state: Mapping[str, Any]) -> None:
     body = json.dumps({"format": _FORMAT, "tensors": name, "sha256": digest, "state": plain})
     manifest = json.dumps({"sha256": sha256(body.encode()).hexdigest(), "body": body})
     write_atomically(directory / MANIFEST, manifest.encode())
+    _tidy(directory, name)
+
+
+def tidy_checkpoint(directory: Path) -> None:
+    """Remove what a crash left beside a whole checkpoint: older tensors, files that were being written."""
+    _tidy(directory, Path(_read_manifest(directory / MANIFEST)["tensors"]).name)
+
+
+def _tidy(directory: Path, current: str) -> None:
     for old in [*directory.glob("tensors-*.safetensors"), *directory.glob(".*.part")]:
-        if old.name != name:
+        if old.name != current:
             old.unlink(missing_ok=True)
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lianhe.core.aggregator import Aggregator, reconcile, reduce_across_sites
-from lianhe.core.checkpoint import load_checkpoint, save_checkpoint
+from lianhe.core.checkpoint import load_checkpoint, save_checkpoint, tidy_checkpoint
 from lianhe.core.checks import require_whole
 from lianhe.core.contribution import Joint, Measure, Request
 from lianhe.core.engine import Engine
@@ -161,6 +161,7 @@ class _Run:
                 f"{directory}: the checkpoint is of another specification or seed (only rounds and epochs "
                 "may differ): give those it was made with, or start a new run in another directory"
             )
+        tidy_checkpoint(directory)
         self.round = int(state["round"])
         self.joint = _restored(self.joint, state["joint"])
         self.problem.step.load_state_dict(state["step"])

@@ -160,5 +160,6 @@ def _require_device(device: str | torch.device) -> None:
 
 def _as_tuple(argument: str, values: Any) -> tuple[Any, ...]:
     if isinstance(values, str) or not isinstance(values, Iterable):
-        raise SpecError(f"{argument} is {values!r}: give a sequence")
+        given = repr(values) if isinstance(values, (str, int, float)) else f"a {type(values).__name__}"
+        raise SpecError(f"{argument} is {given}: give a sequence")
     return tuple(values)

@@ -83,12 +83,12 @@ def as_source(data: Any, batch_size: int | None, device: torch.device, owner: st
     """
     if isinstance(data, DataLoader):
         return StreamSource(data, device, owner)
+    if isinstance(data, Dataset):  # whatever attributes it has, what it gives is what counts
+        return StreamSource(_Loaders(data, batch_size, owner), device, owner)
     if hasattr(data, "x") and hasattr(data, "y"):
         data = (data.x, data.y)
     if isinstance(data, tuple) and len(data) == 2 and isinstance(data[1], Mapping):
         return TensorSource(data[0], data[1], batch_size, device, owner)
-    if isinstance(data, Dataset):
-        return StreamSource(_Loaders(data, batch_size, owner), device, owner)
     raise DataError(
         f"data of {owner} is {_describe(data)}: expected (x, {{task: y}}), a torch Dataset of such items, or "
         "a DataLoader"

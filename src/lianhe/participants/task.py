@@ -131,7 +131,7 @@ class LiveTask:
         self.parameters = trainable(head)
         self._validation = validation
         self._mean: Mean = mean_loss(task.loss, task.name)
-        # A linear layer draws nothing, and a step of a millisecond has no time to seed for it; all others might.
+        # A linear layer draws nothing, and a short step has no time to seed for it; all others might.
         self._draws = type(head) is not nn.Linear
 
     def labelled(self, request: Request) -> int:
