@@ -79,17 +79,21 @@ class Descend(Step):
 
     def apply(self, joint: Joint, update: Blocks) -> Joint:
         """Put the update where autograd would have put it, and let the optimiser step."""
+        touched: list[Tensor] = []
         for block, gradients in update.items():
             for name, gradient in gradients.items():
                 if block in joint.statistics:  # no parameters: they come as differences
                     joint.blocks[block][name].add_(gradient)
                 else:
-                    self._parameters[block][name].grad = gradient
+                    parameter = self._parameters[block][name]
+                    parameter.grad = gradient
+                    touched.append(parameter)
         if self.clip_norm is not None:
             self._clip(self.clip_norm)
         # torch skips parameters without gradient: an absent block keeps its value and its optimiser state.
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        for parameter in touched:
+            parameter.grad = None
         if self.scheduler is not None:
             self.scheduler.step()
         return joint

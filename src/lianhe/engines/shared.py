@@ -98,7 +98,7 @@ class SharedStack(Stack):
 
     @cached_property
     def weights(self) -> Tensor:
-        return torch.tensor([task.task.weight for task in self._tasks], dtype=torch.float64)
+        return _weights(tuple(task.task.weight for task in self._tasks))
 
     def average(self) -> Blocks:
         """Weighted mean of the losses, in plain numbers: a step has no time for small tensors."""
@@ -245,6 +245,12 @@ class Followed(Stack):
 def _constant(value: float, dtype: torch.dtype, device: torch.device) -> Tensor:
     """A scalar tensor; weights that do not change from step to step are made once."""
     return torch.tensor(value, dtype=dtype, device=device)
+
+
+@lru_cache(maxsize=256)
+def _weights(weights: tuple[float, ...]) -> Tensor:
+    """Weights of a cohort; nobody writes into them."""
+    return torch.tensor(weights, dtype=torch.float64)
 
 
 def _shared_tasks(participants: Sequence[Live]) -> list[SharedTask]:
