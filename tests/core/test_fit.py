@@ -209,8 +209,9 @@ RUNS = {
 @pytest.mark.parametrize("run", RUNS)
 def test_interrupted_and_resumed_is_never_interrupted_bit_for_bit(run, tmp_path):
     whole = fit(RUNS[run]())
-    assert whole.rounds > 3
-    for after in range(1, whole.rounds):
+    assert whole.rounds >= 4
+    everywhere = run in ("tasks", "sites", "views")
+    for after in range(1, whole.rounds) if everywhere else {1, whole.rounds // 2, whole.rounds - 1}:
         parts = resumed(RUNS[run](), after, tmp_path / str(after))
         assert_same(all_weights(parts), all_weights(whole))
         assert parts.rounds == whole.rounds

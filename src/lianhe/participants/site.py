@@ -100,6 +100,7 @@ class Workspace:
         self.device = torch.device(spec.device)
         self.blocks = blocks_of(model)
         self._means = {task.name: mean_loss(task.loss, task.name) for task in tasks}
+        self._heads = {task.name: model.head(task.name) for task in tasks}
         self._trunk = Trunk(model.encoder, self.device, spec.autocast)
 
     @torch.no_grad()
@@ -122,9 +123,13 @@ class Workspace:
         """Mean of tasks' losses, weighted by task; None of none."""
         if len(losses) < 2:
             return next(iter(losses.values()), None)
+        # As few small tensors as can be: this runs in every local step.
         weights = [self.tasks[task].weight for task in losses]
-        weighted = [w * loss for w, loss in zip(weights, losses.values(), strict=True)]
-        return torch.stack(weighted).sum() / sum(weights)
+        equal = len(set(weights)) == 1
+        first, *rest = (
+            losses.values() if equal else (w * v for w, v in zip(weights, losses.values(), strict=True))
+        )
+        return sum(rest, start=first) / (len(weights) if equal else sum(weights))
 
     def trainable(self, block: str) -> dict[str, Tensor]:
         """Parameters of a block that are not frozen, by name; none of running statistics."""
@@ -132,7 +137,7 @@ class Workspace:
 
     def _loss(self, task: str, z: Tensor, batch: Batch) -> Tensor:
         return task_loss(
-            self.tasks[task], self._means[task], self.model.head(task), z, batch, self._trunk.precision()
+            self.tasks[task], self._means[task], self._heads[task], z, batch, self._trunk.precision()
         )
 
 

@@ -77,9 +77,10 @@ class Local(LocalRule):
         adjust: Adjust | None = None,
     ) -> Tensor:
         optimizer = self._optimizer(parameters)
+        device = parameters[0].device
         losses: list[Tensor] = []
         for number, batch in enumerate(self._batches(source, stream)):
-            replace(stream, step=number).seed_global(parameters[0].device)
+            Stream(stream.seed, stream.round, stream.participant, number).seed_global(device)
             closure = self._closure(optimizer, parameters, partial(loss, batch), adjust)
             value = closure()
             if value is None:
@@ -101,7 +102,8 @@ class Local(LocalRule):
         adjust: Adjust | None,
     ) -> Callable[[], Tensor | None]:
         def closure() -> Tensor | None:
-            optimizer.zero_grad(set_to_none=True)
+            for parameter in parameters:
+                parameter.grad = None
             value = loss()
             if value is None:
                 return None
