@@ -297,7 +297,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="threads of torch (default: 1)")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    console = Console()
+    console = Console(width=110)
     console.print(f"$ python {shlex.join(sys.argv)}", highlight=False, soft_wrap=True)
     console.print(
         f"lianhe {lh.__version__}, torch {torch.__version__}, Python {platform.python_version()}, "
