@@ -305,6 +305,7 @@ def test_leftovers_are_ignored_and_cleared_away(tmp_path):
 def test_files_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
     path = tmp_path / "a" / "b.txt"
     write_atomically(path, b"old")
+    path.with_name("reader").hardlink_to(path)  # somebody who has the old file open
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint.os, "fsync", lambda fd: (_ for _ in ()).throw(OSError("disk full")))
         with pytest.raises(OSError, match="disk full"):
@@ -312,6 +313,7 @@ def test_files_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert path.read_bytes() == b"old"
     write_atomically(path, b"new")
     assert path.read_bytes() == b"new"
+    assert path.with_name("reader").read_bytes() == b"old"
 
 
 def test_nothing_is_ever_unpickled(tmp_path, monkeypatch):

@@ -371,7 +371,8 @@ def sizes_of(spec):
 
 
 def test_blocks_with_the_same_holders_are_aggregated_as_one():
-    parts = split(table(), {"north": ("size", "kind"), "east": ("size", "kind"), "south": ("size",)})
+    coverage = {"north": ("size", "kind"), "east": ("size", "kind"), "south": ("size",)}
+    parts = split(table(missing=0.3), coverage)  # so that heads weigh otherwise than the encoder
     recorder = Recorder()
     spec = site_spec(parts, tasks=tasks(("size", "kind")), rounds=1, aggregator=recorder)
     fit(spec)
@@ -384,7 +385,7 @@ def test_blocks_with_the_same_holders_are_aggregated_as_one():
 
 def test_and_so_a_weighting_by_gramian_sees_the_whole_row():
     """Encoder and head of the same holders together: other weights than block by block."""
-    parts = split(table(), dict.fromkeys(COVERAGE, ("size",)))
+    parts = split(table(missing=0.3), dict.fromkeys(COVERAGE, ("size",)))
     spec = site_spec(parts, tasks=tasks(("size",)), rounds=1, aggregator=MGDA())
     problem, sent = contributions(spec)
     rows = [row for (row,) in sent.values()]

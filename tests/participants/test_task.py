@@ -173,6 +173,18 @@ def test_a_task_without_any_label_is_as_good_as_absent(aggregator):
             assert torch.equal(there[name], absent[theirs + name.removeprefix(ours)])
 
 
+@pytest.mark.parametrize("aggregator", [None, UPGrad()], ids=repr)
+def test_the_order_of_tasks_does_not_matter(aggregator):
+    options = {"encoder": net(dropout=0.3), "optimizer": "adam", "aggregator": aggregator}
+    forward = fit(task_spec(participants=tasks(dropout=0.2), **options))
+    backward = fit(task_spec(participants=tasks(dropout=0.2)[::-1], **options))
+    for i, name in enumerate(LOSS):
+        ours, theirs = (m.head(name).state_dict() for m in (forward.model, backward.model))
+        assert_close(dict(ours), dict(theirs), 1e-10)
+        assert list(backward.model.tasks)[2 - i] == name
+    assert_close(dict(forward.model.encoder.state_dict()), dict(backward.model.encoder.state_dict()), 1e-10)
+
+
 def test_with_a_sum_the_encoder_moves_by_what_is_left():
     data = table()
     both, one, other = (

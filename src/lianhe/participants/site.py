@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -204,7 +204,7 @@ class LiveSite:
         """What this round changed; counters of batches are not statistics, and stay here."""
         live, joint = self._workspace.blocks, request.joint.blocks
         changes = {
-            b: {n: _difference(live[b][n], x) for n, x in joint[b].items() if x.is_floating_point()}
+            b: {n: _change(b)(live[b][n], x) for n, x in joint[b].items() if x.is_floating_point()}
             for b in blocks
         }
         return {b: tensors for b, tensors in changes.items() if tensors}
@@ -370,6 +370,11 @@ class _Setup:
                 source = self._source(data[site.name], _EVALUATION_BATCH, f"test data of site {site.name!r}")
                 found += [(site.name, measure) for measure in site.measure(source)]
         return found
+
+
+def _change(block: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """How a block's tensors are subtracted: only buffers may hold infinities, and parameters are many."""
+    return _difference if block.endswith(STATISTICS) else torch.sub
 
 
 def _difference(after: Tensor, before: Tensor) -> Tensor:
