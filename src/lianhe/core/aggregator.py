@@ -1,6 +1,6 @@
 """The aggregator: one round's stack in, one direction out.
 
-What an aggregator needs to see is its price, so it says so: `losses`, `gramian` or `values`.
+What an aggregator needs to see is its price, so it says so: `losses`, `products`, `gramian` or `values`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lianhe.core.contribution import Blocks, Contribution
 from lianhe.core.errors import AggregationError
 from lianhe.core.stack import Collected, Combined, Rows, Stack
 
-Needs = Literal["losses", "gramian", "values"]
+Needs = Literal["losses", "products", "gramian", "values"]
 
 
 class Aggregator(ABC):
@@ -28,11 +28,19 @@ class Aggregator(ABC):
         linear: the result is a weighted sum with weights known before the rows are seen; there, and only
             there, sums can be streamed and protected by secure aggregation.
         whole: the collected stack is taken as it is, not owner set by owner set.
+        scalarises: it weighs objectives, so that its weights reach every block of theirs, heads too; true of
+            all that need losses only (docs/decisions/0004).
+        samples: how many independent estimates of the rows it needs, from disjoint parts of a batch: 1, or
+            more where it uses `Stack.cross`.
+        reviews: after the step, `review` is to be told what became of the losses on the same batch.
     """
 
     needs: ClassVar[Needs]
     linear: ClassVar[bool] = False
     whole: ClassVar[bool] = False
+    scalarises: ClassVar[bool] = False
+    samples: ClassVar[int] = 1
+    reviews: ClassVar[bool] = False
 
     @overload
     def __call__(self, stack: Tensor) -> Tensor: ...
@@ -45,6 +53,13 @@ class Aggregator(ABC):
     @abstractmethod
     def aggregate(self, stack: Stack) -> Combined:
         """Aggregate a stack in which every row has every column."""
+
+    def review(self, before: Mapping[str, float], after: Mapping[str, float]) -> None:  # noqa: B027
+        """Learn from the losses of one batch before and after the step, by row name."""
+
+    def findings(self) -> tuple[str, ...]:
+        """What it has to tell about its work so far: sentences for a report."""
+        return ()
 
     def reset(self) -> None:  # noqa: B027  most aggregators have no state
         """Forget all state."""
@@ -101,7 +116,7 @@ def reconcile(stack: Stack, aggregator: Aggregator | None) -> Blocks:
     """
     if aggregator is not None and aggregator.whole:
         return _blocks(aggregator(stack))
-    if stack.objectives and (aggregator is None or aggregator.needs == "losses"):
+    if stack.objectives and (aggregator is None or aggregator.needs == "losses" or aggregator.scalarises):
         return {**_blocks(stack.average() if aggregator is None else aggregator(stack)), **_statistics(stack)}
     merged: dict[str, Mapping[str, Tensor]] = {}
     for group in stack.groups(by_weight=aggregator is None or aggregator.linear):

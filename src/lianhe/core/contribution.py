@@ -15,7 +15,7 @@ from lianhe.core.streams import Stream
 Blocks: TypeAlias = Mapping[str, Mapping[str, Tensor]]
 
 #: what is asked of the participants
-Ask: TypeAlias = Literal["contribute", "evaluate"]
+Ask: TypeAlias = Literal["contribute", "losses", "evaluate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +59,15 @@ class Request:
     Args:
         stream: random key of the round; participants derive their own from it.
         joint: the joint of this round.
-        ask: "contribute" to the round, or "evaluate" the joint on own held-out data.
+        ask: "contribute" to the round; give the "losses" of the joint on the round's batch, and nothing else;
+            or "evaluate" the joint on own held-out data.
+        part: (i, k), the i-th of k disjoint parts of the round's batch; (0, 1) is all of it.
     """
 
     stream: Stream
     joint: Joint
     ask: Ask = "contribute"
+    part: tuple[int, int] = (0, 1)
 
     @property
     def round(self) -> int:

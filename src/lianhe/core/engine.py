@@ -17,6 +17,10 @@ class Engine(ABC):
     def collect(self, participants: Sequence[Live], request: Request) -> Stack | None:
         """Ask every participant; None when nobody has anything to give (no label in this batch)."""
 
+    def findings(self) -> tuple[str, ...]:
+        """What it has found out about its work, such as the price of a step: sentences for a report."""
+        return ()
+
 
 class LoopEngine(Engine):
     """The readable twin of all engines: one participant after the other, rows at once."""

@@ -21,10 +21,10 @@ from lianhe.core.checks import require_whole
 from lianhe.core.contribution import Joint, Measure, Request
 from lianhe.core.engine import Engine
 from lianhe.core.errors import CheckpointError, NonFiniteError, SpecError
-from lianhe.core.participant import Problem
+from lianhe.core.participant import Live, Problem
 from lianhe.core.result import Record, Result
 from lianhe.core.spec import Spec
-from lianhe.core.stack import Collected, Stack
+from lianhe.core.stack import Collected, Several, Stack
 from lianhe.core.streams import Stream, untouched_global_state
 
 #: called after rounds whose numbers are known: (rounds done, rounds in all, new records)
@@ -90,6 +90,8 @@ def fit(
         time.perf_counter() - started,
         run.seed,
         run.problem.evaluate,
+        run.aggregator,
+        (*engine.findings(), *(run.aggregator.findings() if run.aggregator else ())),
     )
 
 
@@ -111,16 +113,35 @@ class _Run:
         """One round."""
         stream = Stream(self.seed, self.round)
         cohort = [self._live[name] for name in self.problem.schedule.cohort(stream, self._names)]
-        stack = self.engine.collect(cohort, Request(stream, self.joint))
+        request = Request(stream, self.joint)
+        stack = self._collect(cohort, request)
         if stack is not None:
             self.ledger.enter(self.round, stack)
             if self.across_sites is not None and isinstance(stack, Collected):
                 stack = reduce_across_sites(stack, self.across_sites, [t.name for t in self.spec.tasks])
             self.joint = self.problem.step.apply(self.joint, reconcile(stack, self.aggregator))
+            if self.aggregator is not None and self.aggregator.reviews:
+                self._review(self.aggregator, stack, cohort, replace(request, joint=self.joint, ask="losses"))
         self.round += 1
         every = self.spec.evaluate_every
         if self.round == self.problem.rounds or (every and self.round % every == 0):
             self._evaluate()
+
+    def _collect(self, cohort: Sequence[Live], request: Request) -> Stack | None:
+        """The round's stack; several, of disjoint parts of the batch, for an aggregator that needs them."""
+        samples = 1 if self.aggregator is None else self.aggregator.samples
+        if samples == 1:
+            return self.engine.collect(cohort, request)
+        parts = [self.engine.collect(cohort, replace(request, part=(i, samples))) for i in range(samples)]
+        there = [part for part in parts if part is not None]
+        return Several(there) if there else None
+
+    def _review(
+        self, aggregator: Aggregator, before: Stack, cohort: Sequence[Live], request: Request
+    ) -> None:
+        after = self.engine.collect(cohort, request)
+        if after is not None:
+            aggregator.review(_losses(before), _losses(after))
 
     def _evaluate(self) -> None:
         self.ledger.read()
@@ -226,6 +247,10 @@ class _Ledger:
 
 def _measures(stack: Collected) -> list[tuple[str, Measure]]:
     return [(c.participant, measure) for c in stack.contributions for measure in c.measures]
+
+
+def _losses(stack: Stack) -> dict[str, float]:
+    return dict(zip(stack.names, stack.losses.tolist(), strict=True))
 
 
 def _records(entry: _Entry) -> list[Record]:

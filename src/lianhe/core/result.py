@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from torch import nn
 
+from lianhe.core.aggregator import Aggregator
 from lianhe.core.contribution import Joint, Measure
 from lianhe.core.errors import SpecError
 from lianhe.core.streams import untouched_global_state
@@ -59,6 +60,8 @@ class Result:
         rounds: rounds that were run.
         seconds: wall time of the fit.
         seed: its seed.
+        aggregator: the aggregator as the fit left it; the one of the specification is not changed.
+        findings: what engine and aggregator have to tell: sentences for a report.
     """
 
     models: Mapping[str, nn.Module]
@@ -68,6 +71,8 @@ class Result:
     seconds: float
     seed: int
     _evaluate: Callable[[Any], Sequence[tuple[str, Measure]]] = field(repr=False)
+    aggregator: Aggregator | None = None
+    findings: tuple[str, ...] = ()
 
     @property
     def model(self) -> nn.Module:

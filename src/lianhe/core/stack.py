@@ -31,10 +31,13 @@ class Stack(ABC):
         objectives: each row stands for one objective, so that scalarising them has a meaning.
         statistics: the rows are running statistics and are to be averaged.
         measured: the rows have losses.
+        key: the blocks that the rows cover, as one text, by which an aggregator keeps the states of several
+            stacks of one round apart; "" for a plain matrix.
         stream: random key of the round.
     """
 
     names: tuple[str, ...]
+    key: str = ""
     objectives: bool = False
     statistics: bool = False
     measured: bool = True
@@ -53,6 +56,20 @@ class Stack(ABC):
     @abstractmethod
     def gramian(self) -> Tensor:
         """Inner products of the rows, [m, m], float64 on the CPU."""
+
+    def products(self, weights: Tensor) -> Tensor:
+        """Inner products of each row with the weighted sum of all, G w, [m], float64 on the CPU.
+
+        An engine may give them without the Gramian: a backward pass for Jᵀw, a forward-mode one for J (Jᵀw).
+        """
+        return self.gramian() @ weights.to(torch.float64)
+
+    def cross(self) -> Tensor:
+        """Inner products of two independent estimates of the rows, J1 J2ᵀ, [m, m], float64 on the CPU.
+
+        The Gramian itself where there is only one estimate, as in a full batch.
+        """
+        return self.gramian()
 
     @property
     @abstractmethod
@@ -252,6 +269,7 @@ class Owned(Stack):
         _require_equal_shapes(members, blocks)
         self.names = tuple(whole.names[i] for i in holders)
         self.objectives, self.stream = whole.objectives, whole.stream
+        self.key = "+".join(blocks)
         self.statistics = blocks[0] in whole.joint.statistics
         self._whole, self._holders = whole, list(holders)
         self._parts: list[Blocks] = [{b: c.blocks[b] for b in blocks} for c in members]
@@ -286,6 +304,70 @@ class Owned(Stack):
 
     def pack(self, vector: Tensor) -> Blocks:
         return unflatten(vector, self._parts[0])
+
+
+class Several(Stack):
+    """Independent estimates of the same rows, from disjoint parts of a batch. It acts by the last of them.
+
+    Args:
+        samples: stacks of the same round, one a part. A row that is missing in an earlier one, because no
+            label was there, counts as zero in `cross`.
+
+    Example:
+        >>> first, second = (Rows(torch.tensor([[a, 0.0], [0.0, 1.0]])) for a in (1.0, 3.0))
+        >>> Several([first, second]).cross().tolist()
+        [[3.0, 0.0], [0.0, 1.0]]
+    """
+
+    def __init__(self, samples: Sequence[Stack]) -> None:
+        self._samples, self._last = tuple(samples), samples[-1]
+        self.names, self.key, self.stream = self._last.names, self._last.key, self._last.stream
+        self.objectives, self.statistics = self._last.objectives, self._last.statistics
+        self.measured = self._last.measured
+
+    @property
+    def losses(self) -> Tensor:
+        return self._last.losses
+
+    @property
+    def weights(self) -> Tensor:
+        return self._last.weights
+
+    @property
+    def values(self) -> Tensor:
+        return self._last.values
+
+    @property
+    def origin(self) -> Tensor | None:
+        return self._last.origin
+
+    def gramian(self) -> Tensor:
+        return self._last.gramian()
+
+    def cross(self) -> Tensor:
+        first, second = (self._rows_of(s) for s in (self._samples[0], self._samples[1 % len(self._samples)]))
+        return (first @ second.T).to("cpu", torch.float64)
+
+    def combine(self, weights: Tensor) -> Combined:
+        return self._last.combine(weights)
+
+    def average(self) -> Combined:
+        return self._last.average()
+
+    def pack(self, vector: Tensor) -> Combined:
+        return self._last.pack(vector)
+
+    def groups(self, *, by_weight: bool = False) -> Sequence[Stack]:
+        """Groups of the last estimate, each beside those of the same blocks in the others."""
+        of = [{group.key: group for group in sample.groups(by_weight=by_weight)} for sample in self._samples]
+        return tuple(Several([groups[key] for groups in of if key in groups]) for key in of[-1])
+
+    def _rows_of(self, sample: Stack) -> Tensor:
+        rows = self._last.values.new_zeros(self._last.values.shape)
+        for i, name in enumerate(self.names):
+            if name in sample.names:
+                rows[i] = sample.values[sample.names.index(name)]
+        return rows
 
 
 def weighted_sum(parts: Sequence[Blocks], weights: Tensor) -> Blocks:

@@ -65,6 +65,8 @@ class Site(Participant):
         for aggregator in (spec.aggregator, spec.across_sites):
             if aggregator is not None and aggregator.whole:
                 raise SpecError(f"aggregator {aggregator!r} is for views: it chooses pseudo-labels")
+            if aggregator is not None and (aggregator.samples > 1 or aggregator.reviews):
+                raise SpecError(f"aggregator {aggregator!r} looks at a batch several times: it is for tasks")
         _require_known_blocks(spec)
 
     @classmethod
