@@ -52,13 +52,24 @@ def gone(target, g, share=0.3):
     return target, ~missing
 
 
+def test_iou_of_masks_is_over_all_pixels_that_are_labelled():
+    g = torch.Generator().manual_seed(0)
+    logits = torch.randn(9, 3, 5, 4, generator=g)
+    mask, there = gone(torch.randint(3, (9, 5, 4), generator=g), g)
+    found = measured(logits, mask, "cross_entropy", ["iou"], batch_size=2)["iou"]
+    expected = sk.jaccard_score(mask[there].numpy(), logits.argmax(1)[there].numpy(), average="macro")
+    assert found.value == pytest.approx(expected, abs=1e-6)
+    assert found.weight == int(there.sum())
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, F64])
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("classes", [2, 3, 5])
 def test_classification_is_scikit_learns(classes, seed, dtype):
     logits, g = draw(80, classes, seed, dtype)
     target, there = gone(torch.randint(classes, (80,), generator=g), g)
-    found = measured(logits, target, "cross_entropy", ["accuracy", "auroc", "average_precision", "f1"])
+    names = ["accuracy", "auroc", "average_precision", "f1", "iou"]
+    found = measured(logits, target, "cross_entropy", names)
     p, y, label = (
         logits[there].double().softmax(1).numpy(),
         target[there].numpy(),
@@ -72,6 +83,7 @@ def test_classification_is_scikit_learns(classes, seed, dtype):
         "auroc": sk.roc_auc_score(y, score, **macro),
         "average_precision": sk.average_precision_score(y if classes == 2 else one_hot, score),
         "f1": sk.f1_score(y, label, average="binary" if classes == 2 else "macro"),
+        "iou": sk.jaccard_score(y, label, average="binary" if classes == 2 else "macro"),
         "loss": sk.log_loss(y, p, labels=range(classes)),
     }
     assert set(found) == set(expected)
@@ -86,7 +98,7 @@ def test_classification_is_scikit_learns(classes, seed, dtype):
 def test_bits_are_scikit_learns(shape, whole):
     logits, g = draw(80, 1, 4)
     target, there = gone((torch.rand(80, generator=g, dtype=F64) < 0.4).to(torch.int64 if whole else F64), g)
-    names = ["accuracy", "auroc", "average_precision", "f1"]
+    names = ["accuracy", "auroc", "average_precision", "f1", "iou"]
     if len(shape) == 1:
         task = Task(
             "t", nn.Sequential(Given(slice(None)), nn.Flatten(0)), "binary_cross_entropy", metrics=names
@@ -101,6 +113,7 @@ def test_bits_are_scikit_learns(shape, whole):
         "auroc": sk.roc_auc_score(y, z.numpy()),
         "average_precision": sk.average_precision_score(y, z.numpy()),
         "f1": sk.f1_score(y, (z > 0).numpy()),
+        "iou": sk.jaccard_score(y, (z > 0).numpy()),
         "loss": sk.log_loss(y, z.sigmoid().numpy()),
     }
     for name, value in expected.items():
@@ -254,7 +267,7 @@ def test_measuring_is_without_gradient_and_in_evaluation_mode():
 
 
 def test_there_is_a_name_for_each():
-    assert METRICS == ("accuracy", "auroc", "average_precision", "f1", "mae", "mse", "r2")
+    assert METRICS == ("accuracy", "auroc", "average_precision", "f1", "iou", "mae", "mse", "r2")
     for name in METRICS:
         assert Metering(name, "t", len).name == name
 

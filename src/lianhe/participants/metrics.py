@@ -16,10 +16,12 @@ from torchmetrics.classification import (
     BinaryAUROC,
     BinaryAveragePrecision,
     BinaryF1Score,
+    BinaryJaccardIndex,
     MulticlassAccuracy,
     MulticlassAUROC,
     MulticlassAveragePrecision,
     MulticlassF1Score,
+    MulticlassJaccardIndex,
 )
 from torchmetrics.regression import MeanAbsoluteError, MeanSquaredError, R2Score
 
@@ -34,12 +36,15 @@ _BINARY: Mapping[str, Callable[[], Metric]] = {
     "auroc": BinaryAUROC,
     "average_precision": BinaryAveragePrecision,
     "f1": BinaryF1Score,
+    "iou": BinaryJaccardIndex,
 }
 _MULTICLASS: Mapping[str, Callable[..., Metric]] = {
     "accuracy": partial(MulticlassAccuracy, average="micro"),
     "auroc": MulticlassAUROC,
     "average_precision": MulticlassAveragePrecision,
     "f1": partial(MulticlassF1Score, average="macro"),
+    # Intersection over union, the mean over classes; of labels [n, H, W], over all pixels.
+    "iou": MulticlassJaccardIndex,
 }
 _REGRESSION: Mapping[str, Callable[[], Metric]] = {
     "mse": MeanSquaredError,
