@@ -9,6 +9,7 @@ from lianhe.datasets.moments import Moments
 from lianhe.datasets.partition import IID, ByColumn, Dirichlet, Partitioner
 from lianhe.datasets.prepare import Standardize
 from lianhe.datasets.repair import repair_within_class
+from lianhe.datasets.snips import SnipsNames, load_snips, snips_names
 
 __all__ = [
     "IID",
@@ -20,9 +21,12 @@ __all__ = [
     "Moments",
     "Partitioner",
     "Scale",
+    "SnipsNames",
     "Standardize",
     "load_adult",
     "load_heart",
     "load_mfeat",
+    "load_snips",
     "repair_within_class",
+    "snips_names",
 ]
