@@ -13,11 +13,13 @@ from lianhe.core.aggregator import Aggregator
 from lianhe.core.errors import SpecError, UnknownNameError
 from lianhe.core.result import Record, Result
 from lianhe.core.spec import Spec
+from lianhe.experiment.balancing import BALANCING, ROW_AGGREGATORS, aggregator_named
 from lianhe.experiment.comparison import Comparison, Cost, CurvePoint, Score
 from lianhe.experiment.fit import fit
 from lianhe.experiment.trial import Fit, Part, Trial, trial
+from lianhe.participants import View
 
-#: "solo", "pooled", a name that the trials know, or an aggregator to use instead
+#: "solo", "pooled", a name that the trials know, or an aggregator, or its name, to use instead
 Alternative: TypeAlias = str | Aggregator | Spec
 
 #: called before each alternative of each seed: (seed, alternative)
@@ -47,7 +49,8 @@ def compare(  # noqa: PLR0913  every argument has a default but one
     Args:
         spec: of tasks or sites, on all rows; or a function from seed to `Trial`.
         against: "solo" (each participant alone), "pooled" (sites: all rows in one place), names that the
-            trials know, or aggregators to use instead; or a mapping from name to any of these.
+            trials know, or aggregators to use instead, also by name ("sum", "random", "upgrad"); or a mapping
+            from name to any of these.
         seeds: at least two; ten or more are wise.
         test: share of the rows that is held out.
         prepare: fitted on the training rows of every seed, such as `datasets.Standardize()`.
@@ -117,9 +120,11 @@ def _parts(this: Trial, item: Alternative) -> Sequence[Part]:
         return [Part(item.replace(**rows), this.joint.test)]
     if not isinstance(item, str):
         raise SpecError(f"against holds {item!r}: expected a name, an aggregator or a specification")
-    if item not in this.others:
-        raise UnknownNameError("alternative", item, this.others)
-    return this.others[item]
+    if item in this.others:
+        return this.others[item]
+    if item in ROW_AGGREGATORS and not isinstance(this.joint.spec.participants[0], View):
+        return _parts(this, aggregator_named(item))
+    raise UnknownNameError("alternative", item, [*this.others, *BALANCING])
 
 
 def _run(seed: int, name: str, parts: Sequence[Part]) -> _Run:
