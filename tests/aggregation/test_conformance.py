@@ -5,17 +5,19 @@ A promise that an entry does not make must be broken by it: then the list says e
 
 from __future__ import annotations
 
+import copy
 import doctest
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import pytest
 import torch
-from tests.aggregation.common import as_collected, as_rows, names
+from tests.aggregation.common import as_collected, as_rows, losses, names
 from tests.linalg.cases import nasty, rows
+from tests.toys import all_weights, assert_same, resumed, table, task_spec
 from torch import Tensor
 
 import lianhe.aggregation as package
@@ -39,8 +41,10 @@ from lianhe.aggregation import (
     Vote,
 )
 from lianhe.core.aggregator import Aggregator, Weighting
-from lianhe.core.errors import AggregationError, NonFiniteError, SpecError
+from lianhe.core.checkpoint import load_checkpoint, save_checkpoint
+from lianhe.core.errors import AggregationError, LianheError, NonFiniteError, SpecError
 from lianhe.core.stack import Rows
+from lianhe.experiment.fit import fit
 from lianhe.linalg import flatten
 
 LABELS = torch.tensor([0, 2, 1, 1])
@@ -69,6 +73,9 @@ class Entry:
         convex: weights are >= 0 and sum to 1.
         positive: weights are >= 0.
         peaceful: no row gets worse, J A(J) >= 0.
+        linear: weights are known before rows and losses are seen.
+        learns: it has a state. The promises above hold in any state; they are tested after some rounds.
+        reads_losses: it needs rows that have losses.
         why: reasons for promises that are not made.
     """
 
@@ -81,20 +88,24 @@ class Entry:
     convex: bool = False
     positive: bool = True
     peaceful: bool = False
+    linear: bool = False
+    learns: bool = False
+    reads_losses: bool = False
     why: str = ""
 
 
 ENTRIES = {
-    "mean": Entry(lambda m: Mean(), convex=True),
-    "sum": Entry(lambda m: Sum()),
+    "mean": Entry(lambda m: Mean(), convex=True, linear=True),
+    "sum": Entry(lambda m: Sum(), linear=True),
     "fixed": Entry(
         lambda m: Fixed({name: i - 0.5 for i, name in enumerate(names(m))}),
         alone=False,
         positive=False,
+        linear=True,
         why="weights are anybody's choice",
     ),
     "fixed sequence": Entry(
-        lambda m: Fixed([i + 1.0 for i in range(m)]), order=False, why="weights by position"
+        lambda m: Fixed([i + 1.0 for i in range(m)]), order=False, linear=True, why="weights by position"
     ),
     "random": Entry(lambda m: RandomWeights(), order=False, convex=True, why="draws by position"),
     "upgrad": Entry(lambda m: UPGrad(), scale=False, why="rows below norm_eps get no surgery"),
@@ -138,6 +149,26 @@ def same_draws(call: Callable[[], Tensor]) -> Tensor:
     return call()
 
 
+def play(aggregator: Aggregator, entry: Entry, m: int, rounds: range, seed: int = 0) -> None:
+    """Some rounds, for what there is to learn from them."""
+    for i in rounds:
+        stack = as_rows(entry.rows(m, 100 + i), seed=i, of_losses=losses(m, seed + i))
+        aggregator(stack)
+        if aggregator.reviews:
+            after = losses(m, seed + i + 1)
+            aggregator.review(
+                *(dict(zip(stack.names, x.tolist(), strict=True)) for x in (stack.losses, after))
+            )
+
+
+def ready(entry: Entry, m: int, seed: int = 0) -> Aggregator:
+    """The aggregator, in a state that is not its first where it has one."""
+    aggregator = entry.make(m)
+    if entry.learns:
+        play(aggregator, entry, m, range(4), seed)
+    return aggregator
+
+
 def weighting(entry: Entry) -> bool:
     return isinstance(entry.make(1), Weighting)
 
@@ -155,7 +186,12 @@ def shuffled(entry: Entry, m: int, seed: int):
     order = torch.randperm(m, generator=torch.Generator().manual_seed(seed + 1))
     amounts = torch.arange(1.0, m + 1, dtype=torch.float64)
     called = [names(m)[i] for i in order]
-    return Rows(matrix, names(m), amounts), Rows(matrix[order], called, amounts[order]), order
+    lost = losses(m)
+    return (
+        Rows(matrix, names(m), amounts, lost),
+        Rows(matrix[order], called, amounts[order], lost[order]),
+        order,
+    )
 
 
 @of("order")
@@ -163,11 +199,11 @@ def test_order_does_not_matter(name):
     entry = ENTRIES[name]
     for m in sizes(entry):
         stack, other, order = shuffled(entry, m, seed=m)
-        aggregator = entry.make(m)
-        torch.testing.assert_close(aggregator(other), aggregator(stack), rtol=1e-7, atol=1e-9)
-        if isinstance(aggregator, Weighting):
-            weights = aggregator.weigh(stack)[order]
-            torch.testing.assert_close(aggregator.weigh(other), weights, rtol=1e-6, atol=1e-8)
+        results = [same_draws(lambda s=s: ready(entry, len(s))(s)) for s in (other, stack)]
+        torch.testing.assert_close(*results, rtol=1e-7, atol=1e-9)
+        if weighting(entry):
+            weights = ready(entry, m).weigh(stack)[order]
+            torch.testing.assert_close(ready(entry, m).weigh(other), weights, rtol=1e-6, atol=1e-8)
 
 
 @of(without=("order",))
@@ -187,7 +223,7 @@ def test_one_row_is_left_as_it_is(name):
         return
     for seed in range(3):
         row = entry.rows(1, seed)
-        torch.testing.assert_close(entry.make(1)(as_rows(row)), row[0], rtol=1e-7, atol=0)  # NashMTL's eps
+        torch.testing.assert_close(ready(entry, 1)(as_rows(row)), row[0], rtol=1e-7, atol=0)  # NashMTL's eps
 
 
 @of(without=("alone",))
@@ -195,7 +231,7 @@ def test_one_row_changes_where_it_is_not_promised_not_to(name):
     entry = ENTRIES[name]
     assert entry.why
     row = entry.rows(1)
-    assert not torch.allclose(entry.make(1)(as_rows(row)), row[0], rtol=1e-2)
+    assert not torch.allclose(ready(entry, 1)(as_rows(row)), row[0], rtol=1e-2)
 
 
 @of("scale")
@@ -203,9 +239,9 @@ def test_the_result_grows_with_the_rows(name):
     entry = ENTRIES[name]
     for m in sizes(entry):
         matrix = entry.rows(m, seed=m)
-        plain = same_draws(lambda m=m, matrix=matrix: entry.make(m)(as_rows(matrix)))
+        plain = same_draws(lambda m=m, matrix=matrix: ready(entry, m)(as_rows(matrix)))
         for factor in (1e-6, 0.5) if entry.rows is probabilities else (1e-6, 3.0, 1e5):
-            scaled = same_draws(lambda m=m, matrix=matrix, f=factor: entry.make(m)(as_rows(f * matrix)))
+            scaled = same_draws(lambda m=m, matrix=matrix, f=factor: ready(entry, m)(as_rows(f * matrix)))
             torch.testing.assert_close(scaled, factor * plain, rtol=1e-6, atol=1e-9 * factor)
 
 
@@ -213,9 +249,8 @@ def test_the_result_grows_with_the_rows(name):
 def test_the_result_does_not_grow_with_the_rows_where_it_is_not_promised_to(name):
     entry = ENTRIES[name]
     matrix = entry.rows(8)
-    aggregator = entry.make(8)
     assert not torch.allclose(
-        aggregator(as_rows(1e-6 * matrix)), 1e-6 * aggregator(as_rows(matrix)), rtol=1e-3
+        ready(entry, 8)(as_rows(1e-6 * matrix)), 1e-6 * ready(entry, 8)(as_rows(matrix)), rtol=1e-3
     )
 
 
@@ -224,18 +259,17 @@ def test_weights_are_numbers_on_the_cpu_that_combine_the_rows(name):
     entry = ENTRIES[name]
     for m in sizes(entry):
         stack = as_rows(entry.rows(m, seed=m).requires_grad_(), seed=0)
-        aggregator = entry.make(m)
-        weights = aggregator.weigh(stack)
+        weights = ready(entry, m).weigh(stack)
         assert (weights.shape, weights.dtype, weights.device.type) == ((m,), torch.float64, "cpu")
         assert not weights.requires_grad
-        torch.testing.assert_close(aggregator(stack), weights @ stack.values)
+        torch.testing.assert_close(ready(entry, m)(stack), weights @ stack.values)
 
 
 @of("convex")
 def test_convex_weights(name):
     entry = ENTRIES[name]
     for m in sizes(entry):
-        weights = entry.make(m).weigh(as_rows(entry.rows(m, seed=m)))
+        weights = ready(entry, m).weigh(as_rows(entry.rows(m, seed=m)))
         assert (weights >= 0).all()
         assert float(weights.sum()) == pytest.approx(1, abs=1e-12)
 
@@ -245,14 +279,14 @@ def test_positive_weights(name):
     entry = ENTRIES[name]
     if weighting(entry):
         for m in sizes(entry):
-            assert (entry.make(m).weigh(as_rows(entry.rows(m, seed=m))) >= 0).all()
+            assert (ready(entry, m).weigh(as_rows(entry.rows(m, seed=m))) >= 0).all()
 
 
 @of(without=("convex",))
 def test_weights_are_not_convex_where_it_is_not_promised(name):
     entry = ENTRIES[name]
     if weighting(entry):
-        weights = [entry.make(m).weigh(as_rows(entry.rows(m, seed=m))) for m in sizes(entry)]
+        weights = [ready(entry, m).weigh(as_rows(entry.rows(m, seed=m))) for m in sizes(entry)]
         assert any(abs(float(w.sum()) - 1) > 1e-6 or (w < 0).any() for w in weights)
 
 
@@ -263,7 +297,7 @@ CONFLICTS.append(torch.tensor([[1.0, 0.0], [-3.0, 1e-3]], dtype=torch.float64))
 
 def gain(entry: Entry, matrix: Tensor) -> float:
     """What the result gives to the row that gets least, relative to the lengths of both."""
-    result = entry.make(len(matrix))(as_rows(matrix))
+    result = ready(entry, len(matrix))(as_rows(matrix))
     return float((matrix @ result / matrix.norm(dim=1) / result.norm()).min())
 
 
@@ -278,36 +312,69 @@ def test_some_row_gets_worse_where_it_is_not_promised_not_to(name):
     assert min(gain(ENTRIES[name], matrix) for matrix in CONFLICTS) < -1e-5
 
 
+def weights_of(entry: Entry, matrix: Tensor, of_losses: Tensor, history: int = 0) -> Tensor:
+    return ready(entry, len(matrix), history).weigh(as_rows(matrix, seed=0, of_losses=of_losses))
+
+
 @of()
 def test_linear_aggregators_never_look_at_the_rows(name):
     entry = ENTRIES[name]
     aggregator = entry.make(8)
     if weighting(entry):
-        first, *others = (aggregator.weigh(as_rows(entry.rows(8, seed), seed=0)) for seed in range(5))
+        first, *others = (weights_of(entry, entry.rows(8, seed), losses(8)) for seed in range(5))
         same = all(map(first.equal, others))
         assert same == (aggregator.needs == "losses" or name == "cagrad, c=0")
-    else:
-        assert not aggregator.linear
-    assert aggregator.linear == (aggregator.needs == "losses" and name != "random")
+    assert aggregator.linear == entry.linear
+    assert entry.linear <= (aggregator.needs == "losses")
+
+
+@WEIGHTINGS
+def test_linear_aggregators_never_look_at_losses_and_draw_nothing(name):
+    entry = ENTRIES[name]
+    of_losses = [weights_of(entry, entry.rows(8), losses(8, seed), history=seed) for seed in range(5)]
+    same = all(map(of_losses[0].equal, of_losses))
+    if entry.linear:
+        assert same
+    elif entry.make(8).needs == "losses":
+        drawn = [entry.make(8).weigh(as_rows(entry.rows(8), seed=i)) for i in range(5)]
+        assert not same or not all(map(drawn[0].equal, drawn))
+
+
+@of()
+def test_losses_that_are_missing_or_not_finite_are_told(name):
+    entry = ENTRIES[name]
+    m = max(3, entry.least)
+    for value in (torch.nan, torch.inf):
+        bad = losses(m)
+        bad[1] = value
+        stack = as_rows(entry.rows(m), seed=0, of_losses=bad)
+        if entry.reads_losses:
+            with pytest.raises(LianheError, match=rf"site1.*{value}"):
+                entry.make(m)(stack)
+        else:
+            entry.make(m)(stack)
+    if entry.reads_losses:
+        with pytest.raises(AggregationError, match="no losses"):
+            entry.make(m)(entry.rows(m))
 
 
 @of()
 def test_a_matrix_rows_and_contributions_give_the_same(name):
     entry = ENTRIES[name]
     for m in sizes(entry):
-        matrix, aggregator = entry.rows(m, seed=m), entry.make(m)
-        plain = same_draws(lambda a=aggregator, x=matrix: a(as_rows(x)))
-        if name != "fixed":  # a matrix has no names
-            assert same_draws(lambda a=aggregator, x=matrix: a(x)).equal(plain)
-        collected = same_draws(lambda a=aggregator, x=matrix: flatten(a(as_collected(x))))
+        matrix = entry.rows(m, seed=m)
+        plain = same_draws(lambda m=m, x=matrix: entry.make(m)(as_rows(x)))
+        if name != "fixed" and not entry.reads_losses:  # a matrix has neither names nor losses
+            assert same_draws(lambda m=m, x=matrix: entry.make(m)(x)).equal(plain)
+        collected = same_draws(lambda m=m, x=matrix: flatten(entry.make(m)(as_collected(x))))
         torch.testing.assert_close(collected, plain, rtol=1e-12, atol=1e-14)
-        streamed = aggregator(as_rows(matrix, seed=5))
+        streamed = entry.make(m)(as_rows(matrix, seed=5))
         torch.testing.assert_close(
-            flatten(aggregator(as_collected(matrix, seed=5))), streamed, rtol=1e-12, atol=1e-14
+            flatten(entry.make(m)(as_collected(matrix, seed=5))), streamed, rtol=1e-12, atol=1e-14
         )
         (group,) = as_collected(matrix, seed=5).groups()
         # Summed tensor by tensor, or by one product: the last bit may differ.
-        torch.testing.assert_close(flatten(aggregator(group)), streamed, rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(flatten(entry.make(m)(group)), streamed, rtol=1e-12, atol=1e-14)
 
 
 @of()
@@ -353,8 +420,136 @@ def test_calls_leave_the_rows_and_the_aggregator_as_they_were(name):
     aggregator(as_rows(entry.rows(m, seed=9), seed=3))
     assert matrix.equal(before)
     assert repr(aggregator) == options
-    assert aggregator.state_dict() == {}
-    assert aggregator(as_rows(matrix, seed=2)).equal(first)
+    if not entry.learns:
+        assert aggregator.state_dict() == {}
+        assert aggregator(as_rows(matrix, seed=2)).equal(first)
+
+
+# ------------------------------------------------------------------------------------------------ state
+
+
+def held(state: object, name: str) -> list[object]:
+    """All that a state holds under a name, at any depth."""
+    if not isinstance(state, Mapping):
+        return []
+    return [x for key, item in state.items() for x in ([item] if key == name else held(item, name))]
+
+
+def same(ours: object, theirs: object) -> bool:
+    """Bit for bit, tensors included."""
+    if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+        return list(ours) == list(theirs) and all(same(ours[key], theirs[key]) for key in ours)
+    if isinstance(ours, (list, tuple)) and isinstance(theirs, (list, tuple)):
+        return len(ours) == len(theirs) and all(map(same, ours, theirs))
+    if isinstance(ours, Tensor) and isinstance(theirs, Tensor):
+        return ours.dtype == theirs.dtype and ours.equal(theirs)
+    return type(ours) is type(theirs) and ours == theirs
+
+
+@of("learns")
+def test_a_state_goes_through_a_checkpoint_and_can_be_forgotten(name, tmp_path):
+    entry = ENTRIES[name]
+    stack = as_rows(entry.rows(8, seed=1), seed=7)
+    learnt = ready(entry, 8)
+    save_checkpoint(tmp_path, learnt.state_dict())
+    state = load_checkpoint(tmp_path)
+    assert same(state, learnt.state_dict())
+    assert set(names(8)) <= {n for n in names(8) if held(state, n)}
+    other = entry.make(8)
+    assert not same(other.state_dict(), state)
+    other.load_state_dict(state)
+    again, twin = (same_draws(lambda a=a: a(as_rows(entry.rows(8), seed=7))) for a in (learnt, other))
+    assert again.equal(twin)
+    play(learnt, entry, 8, range(10, 13))
+    play(other, entry, 8, range(10, 13))
+    assert same(learnt.state_dict(), other.state_dict())
+    assert same(load_checkpoint(tmp_path), state)  # what was loaded is a copy
+    learnt.reset()
+    assert same(learnt.state_dict(), entry.make(8).state_dict())
+    fresh = same_draws(lambda: entry.make(8)(stack))
+    assert same_draws(lambda: learnt(stack)).equal(fresh)
+
+
+@of("learns")
+def test_a_state_that_was_given_away_does_not_change(name):
+    entry = ENTRIES[name]
+    aggregator = ready(entry, 8)
+    state = aggregator.state_dict()
+    before = copy.deepcopy(state)
+    play(aggregator, entry, 8, range(10, 12))
+    assert same(before, state)
+    assert not same(aggregator.state_dict(), state)
+    other = entry.make(8)
+    other.load_state_dict(state)
+    play(other, entry, 8, range(10, 12))
+    assert same(before, state)
+
+
+@of("learns")
+def test_rows_that_are_absent_keep_their_state(name):
+    entry = ENTRIES[name]
+    aggregator = ready(entry, 8)
+    before = copy.deepcopy(aggregator.state_dict())
+    play(aggregator, entry, 5, range(10, 14))  # without the last three
+    after = aggregator.state_dict()
+    for i, who in enumerate(names(8)):
+        assert held(before, who)
+        assert same(held(before, who), held(after, who)) == (i >= 5)
+    play(aggregator, entry, 8, range(20, 22))
+
+
+@of("learns", "order")
+def test_a_state_is_of_names_not_of_places(name):
+    entry = ENTRIES[name]
+    first, second = entry.make(5), entry.make(5)
+    for i in range(5):
+        matrix, lost, order = entry.rows(5, i), losses(5, i), torch.randperm(5)
+        called = [names(5)[j] for j in order]
+        stacks = Rows(matrix, names(5), losses=lost), Rows(matrix[order], called, losses=lost[order])
+        results = [same_draws(lambda a=a, s=s: a(s)) for a, s in zip((first, second), stacks, strict=True)]
+        torch.testing.assert_close(*results, rtol=1e-7, atol=1e-9)
+
+
+@of("learns")
+def test_stacks_of_other_blocks_have_a_state_of_their_own(name):
+    """Sites: one round brings several stacks, of whose blocks the same participants are holders."""
+    entry = ENTRIES[name]
+    if entry.make(4).reviews:
+        return  # for tasks only, and they come in one stack
+    (group,) = as_collected(entry.rows(4)).groups()
+    expected = same_draws(lambda: entry.make(4)(group))
+    aggregator = ready(entry, 4)
+    assert same(dict(same_draws(lambda: aggregator(group))["encoder"]), dict(expected["encoder"]))
+
+
+@of("learns")
+def test_a_fit_that_was_interrupted_goes_on_as_if_it_had_not_been(name, tmp_path):
+    entry = ENTRIES[name]
+    spec = task_spec(table(missing=0.5), aggregator=entry.make(3), batch_size=2, rounds=14, optimizer="adam")
+    whole = fit(spec, seed=3)
+    assert {sum(r.round == i for r in whole.history) for i in range(14)} > {3}  # a task is absent at times
+    again = resumed(spec, 7, tmp_path, seed=3)
+    assert_same(all_weights(whole), all_weights(again))
+    assert whole.aggregator is not None
+    assert again.aggregator is not None
+    assert same(whole.aggregator.state_dict(), again.aggregator.state_dict())
+    assert same(spec.aggregator.state_dict(), entry.make(3).state_dict())
+
+
+@of("reads_losses")
+@pytest.mark.parametrize("m", [1, 2, 8, 40])
+def test_losses_of_any_size_give_finite_results(name, m):
+    entry = ENTRIES[name]
+    for sign in (1, -1):
+        for case, matrix in nasty(m).items():
+            aggregator = entry.make(m)
+            for i in range(5):
+                lost = torch.logspace(-6 * sign, 6 * sign, m, dtype=torch.float64) * losses(m, i)
+                stack = as_rows(matrix, seed=i, of_losses=lost)
+                assert aggregator(stack).isfinite().all(), (case, i)
+                if aggregator.reviews:
+                    after = dict(zip(stack.names, losses(m, i + 1).tolist(), strict=True))
+                    aggregator.review(dict(zip(stack.names, lost.tolist(), strict=True)), after)
 
 
 @pytest.mark.parametrize("name", [name for name in GRAMIAN if "krum" not in name])  # made for such rows
