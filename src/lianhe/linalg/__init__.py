@@ -5,6 +5,7 @@ from lianhe.linalg.conflict_averse import conflict_averse
 from lianhe.linalg.dual_cone import project_on_dual_cone
 from lianhe.linalg.flatten import flatten
 from lianhe.linalg.gramian import gramian
+from lianhe.linalg.nearest import project_on_simplex
 from lianhe.linalg.nonnegative import nonnegative_qp
 from lianhe.linalg.simplex import min_norm_in_simplex
 
@@ -16,4 +17,5 @@ __all__ = [
     "min_norm_in_simplex",
     "nonnegative_qp",
     "project_on_dual_cone",
+    "project_on_simplex",
 ]
