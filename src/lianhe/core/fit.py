@@ -25,6 +25,7 @@ from lianhe.core.participant import Live, Problem
 from lianhe.core.result import Record, Result
 from lianhe.core.spec import Spec
 from lianhe.core.stack import Collected, Several, Stack
+from lianhe.core.stopping import Stopping
 from lianhe.core.streams import Stream, untouched_global_state
 
 #: called after rounds whose numbers are known: (rounds done, rounds in all, new records)
@@ -33,7 +34,8 @@ Observer = Callable[[int, int, Sequence[Record]], None]
 #: fields of a specification that decide what comes next, and that can be told apart by what they print
 _DECISIVE = (
     *("aggregator", "across_sites", "schedule", "local", "personal", "step"),
-    *("batch_size", "optimizer", "lr", "clip_norm", "autocast"),
+    *("batch_size", "optimizer", "lr", "weight_decay", "clip_norm", "autocast"),
+    *("penalties", "stopping", "augment", "adversarial"),
 )
 
 #: on an accelerator, reading a loss waits for the device; so they are read, and checked, this many at a time
@@ -75,11 +77,9 @@ def fit(
         run = _Run(spec, engine, int(seed), observer)
         if resume and checkpoint is not None:
             run.restore(checkpoint)
-        while run.round < run.problem.rounds:
+        while not run.ended:
             run.advance()
-            if checkpoint is not None and (
-                run.round % checkpoint_every == 0 or run.round == run.problem.rounds
-            ):
+            if checkpoint is not None and (run.round % checkpoint_every == 0 or run.ended):
                 run.save(checkpoint)
         models = run.finish()
     return Result(
@@ -91,7 +91,9 @@ def fit(
         run.seed,
         run.problem.evaluate,
         run.aggregator,
-        (*engine.findings(), *(run.aggregator.findings() if run.aggregator else ())),
+        run.findings(),
+        tuple(run.problem.step.penalties),
+        run.stopping,
     )
 
 
@@ -104,10 +106,17 @@ class _Run:
         self.joint: Joint = self.problem.joint
         self.aggregator: Aggregator | None = copy.deepcopy(spec.aggregator)
         self.across_sites: Aggregator | None = copy.deepcopy(spec.across_sites)
+        self.stopping: Stopping | None = copy.deepcopy(spec.stopping)
+        self.best: Mapping[str, Any] | None = None
         self.ledger = _Ledger(self.problem.rounds, observer, torch.device(spec.device))
         self.round = 0
         self._live = {p.name: p for p in self.problem.live}
         self._names = tuple(self._live)
+
+    @property
+    def ended(self) -> bool:
+        """All rounds are done, or there is no use in going on."""
+        return self.round >= self.problem.rounds or (self.stopping is not None and self.stopping.stopped)
 
     def advance(self) -> None:
         """One round."""
@@ -123,9 +132,12 @@ class _Run:
             if self.aggregator is not None and self.aggregator.reviews:
                 self._review(self.aggregator, stack, cohort, replace(request, joint=self.joint, ask="losses"))
         self.round += 1
-        every = self.spec.evaluate_every
-        if self.round == self.problem.rounds or (every and self.round % every == 0):
-            self._evaluate()
+        due = self.spec.evaluate_every > 0 and self.round % self.spec.evaluate_every == 0
+        if due or self.round == self.problem.rounds:
+            measures = self._evaluate()
+            # Not by the last round's own measurement: whoever extends the run would not have it.
+            if due and self.stopping is not None and self.stopping.judge(self.round, measures):
+                self.best = _kept({"joint": self.joint.blocks, "participants": self._participants()})
 
     def _collect(self, cohort: Sequence[Live], request: Request) -> Stack | None:
         """The round's stack; several, of disjoint parts of the batch, for an aggregator that needs them."""
@@ -143,17 +155,25 @@ class _Run:
         if after is not None:
             aggregator.review(_losses(before), _losses(after))
 
-    def _evaluate(self) -> None:
+    def _evaluate(self) -> Sequence[tuple[str, Measure]]:
         self.ledger.read()
         stack = self.engine.collect(self.problem.live, replace(self._last_request(), ask="evaluate"))
-        if isinstance(stack, Collected):
-            self.ledger.measured(self.round - 1, stack)
+        measures = _measures(stack) if isinstance(stack, Collected) else []
+        self.ledger.measured(self.round - 1, measures)
+        return measures
 
     def finish(self) -> Mapping[str, torch.nn.Module]:
         """Models by name, ready to predict: dropout is off, and running statistics stay as they are."""
         self.ledger.read()
         _require_finite(self.joint, self.round)
+        if self.best is not None and self.stopping is not None and self.stopping.restore:
+            self._take(self.best)
         return {name: model.eval() for name, model in self.problem.finish(self._last_request()).items()}
+
+    def findings(self) -> tuple[str, ...]:
+        """What all that had a part in it have to tell."""
+        parts = (self.engine, self.aggregator, *self.problem.step.penalties, self.stopping)
+        return tuple(told for part in parts if part is not None for told in part.findings())
 
     def _last_request(self) -> Request:
         return Request(Stream(self.seed, self.round - 1), self.joint)
@@ -170,8 +190,13 @@ class _Run:
             "step": self.problem.step.state_dict(),
             "aggregator": self.aggregator.state_dict() if self.aggregator else {},
             "across_sites": self.across_sites.state_dict() if self.across_sites else {},
-            "participants": {p.name: p.state_dict() for p in self.problem.live},
+            "participants": self._participants(),
+            "stopping": self.stopping.state_dict() if self.stopping else {},
+            "best": self.best,
         }
+
+    def _participants(self) -> dict[str, Any]:
+        return {p.name: p.state_dict() for p in self.problem.live}
 
     @torch.no_grad()
     def restore(self, directory: Path) -> None:
@@ -184,11 +209,19 @@ class _Run:
             )
         tidy_checkpoint(directory)
         self.round = int(state["round"])
-        self.joint = _restored(self.joint, state["joint"])
+        self._take(state)
+        self.best = state["best"]
+        if self.stopping is not None:
+            self.stopping.load_state_dict(state["stopping"])
         self.problem.step.load_state_dict(state["step"])
         for aggregator, key in ((self.aggregator, "aggregator"), (self.across_sites, "across_sites")):
             if aggregator is not None:
                 aggregator.load_state_dict(state[key])
+
+    @torch.no_grad()
+    def _take(self, state: Mapping[str, Any]) -> None:
+        """Take over a joint, and what only the participants know."""
+        self.joint = _restored(self.joint, state["joint"])
         for participant in self.problem.live:
             participant.load_state_dict(state["participants"][participant.name])
 
@@ -198,6 +231,8 @@ class _Run:
             for b, ts in self.problem.joint.blocks.items()
         }
         told = {name: getattr(self.spec, name) for name in _DECISIVE}
+        if self.stopping is not None:  # which judges every so many rounds
+            told["evaluate_every"] = self.spec.evaluate_every
         return json.dumps([self.seed, self._names, shapes, re.sub(" at 0x[0-9a-f]+", "", repr(told))])
 
 
@@ -235,9 +270,10 @@ class _Ledger:
         for entry in pending:
             self._publish(entry.round, _finite(_records(entry)))
 
-    def measured(self, round_: int, stack: Collected) -> None:
-        """Enter measurements on validation data."""
-        self._publish(round_, [Record.of(round_, who, m, "validation") for who, m in _measures(stack)])
+    def measured(self, round_: int, measures: Sequence[tuple[str, Measure]]) -> None:
+        """Enter measurements on validation data, if there are any."""
+        if measures:
+            self._publish(round_, [Record.of(round_, who, m, "validation") for who, m in measures])
 
     def _publish(self, round_: int, new: Sequence[Record]) -> None:
         self.records.extend(new)
@@ -286,6 +322,13 @@ def _require_finite(joint: Joint, rounds: int) -> None:
 _WAY_OUT = (
     "the last checkpoint, if one was written, is whole. Lower lr, set clip_norm, or look for extreme inputs"
 )
+
+
+def _kept(state: Any) -> Any:
+    """A copy of a state that later steps do not write into."""
+    if isinstance(state, Tensor):
+        return state.detach().clone()
+    return {key: _kept(item) for key, item in state.items()} if isinstance(state, Mapping) else state
 
 
 def _restored(joint: Joint, blocks: Mapping[str, Mapping[str, Tensor]]) -> Joint:

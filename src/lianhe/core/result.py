@@ -11,6 +11,8 @@ from torch import nn
 from lianhe.core.aggregator import Aggregator
 from lianhe.core.contribution import Joint, Measure
 from lianhe.core.errors import SpecError
+from lianhe.core.penalty import Penalty
+from lianhe.core.stopping import Stopping
 from lianhe.core.streams import untouched_global_state
 
 
@@ -61,7 +63,9 @@ class Result:
         seconds: wall time of the fit.
         seed: its seed.
         aggregator: the aggregator as the fit left it; the one of the specification is not changed.
-        findings: what engine and aggregator have to tell: sentences for a report.
+        findings: what engine, aggregator, penalties and stopping have to tell: sentences for a report.
+        penalties: as the fit left them, with what they have learned.
+        stopping: as the fit left it, with what was best, and when; None where there was none.
     """
 
     models: Mapping[str, nn.Module]
@@ -73,6 +77,8 @@ class Result:
     _evaluate: Callable[[Any], Sequence[tuple[str, Measure]]] = field(repr=False)
     aggregator: Aggregator | None = None
     findings: tuple[str, ...] = ()
+    penalties: tuple[Penalty, ...] = ()
+    stopping: Stopping | None = None
 
     @property
     def model(self) -> nn.Module:

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self, TypeAlias
 
 import torch
 from torch import nn
 
+from lianhe.core.adversary import Adversary
 from lianhe.core.aggregator import Aggregator
-from lianhe.core.checks import require_positive, require_whole
+from lianhe.core.checks import require_not_negative, require_positive, require_whole
 from lianhe.core.errors import SpecError, UnknownNameError
 from lianhe.core.participant import Participant, Problem
+from lianhe.core.penalty import Penalty
 from lianhe.core.schedule import Schedule
 from lianhe.core.step import OPTIMIZERS, MakeOptimizer, MakeScheduler, Step
+from lianhe.core.stopping import Stopping
 
 #: a module, used as it is (copied), or a function that makes one under the seed of the fit
 Model: TypeAlias = nn.Module | Callable[[], nn.Module]
+
+#: from the inputs of a batch to other inputs of as many samples; it may draw from torch's default generators
+Augment: TypeAlias = Callable[[Any], Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +48,12 @@ class Spec:
         optimizer: of the joint steps: "adam", "adamw", "sgd", or a callable `f(parameters, lr=…)`.
         lr: its learning rate.
         lr_schedule: a callable that makes a torch scheduler from the optimiser, stepped every round.
-        clip_norm: greatest norm of a joint step's gradient.
+        weight_decay: of the optimiser; None for its own default (0; 0.01 of "adamw").
+        clip_norm: greatest norm of a joint step's gradient, penalties included.
+        penalties: of the joint, e.g. `L1(1e-4)`, `TaskRelations()`: added to the update of each joint step.
+        stopping: when to end before the last round, e.g. `EarlyStopping("income.auroc")`.
+        augment: for tasks: changes the inputs of each training batch; one callable x → x, or several in turn.
+        adversarial: for tasks: train on inputs that raise the joint loss, e.g. `FGSM(0.1)`.
         device: where models live and batches are sent: "cpu", "cuda", "mps", ….
         autocast: torch.bfloat16 or torch.float16 for mixed precision forward passes; None for none.
         evaluate_every: rounds between measurements on the validation data; 0 for the end only.
@@ -69,14 +80,21 @@ class Spec:
     optimizer: str | MakeOptimizer = "adam"
     lr: float = 1e-3
     lr_schedule: MakeScheduler | None = None
+    weight_decay: float | None = None
     clip_norm: float | None = None
+    penalties: Sequence[Penalty] = ()
+    stopping: Stopping | None = None
+    augment: Augment | Sequence[Augment] = ()
+    adversarial: Adversary | None = None
     device: str | torch.device = "cpu"
     autocast: torch.dtype | None = None
     evaluate_every: int = 0
     reinitialise: bool = False
 
     def __post_init__(self) -> None:
-        for argument in ("participants", "tasks", "personal"):
+        if callable(self.augment):
+            object.__setattr__(self, "augment", (self.augment,))
+        for argument in ("participants", "tasks", "personal", "penalties", "augment"):
             object.__setattr__(self, argument, _as_tuple(argument, getattr(self, argument)))
         if not self.participants:
             raise SpecError("participants is empty: give at least one Task, View, Site or Expert")
@@ -85,6 +103,7 @@ class Spec:
             _require_different_names(argument, [member.name for member in members])
         _require_sensible_numbers(self)
         _require_types(self)
+        _require_members(self)
         if self.schedule is not None:
             self.schedule.check(self.names)
         for participant in self.participants:
@@ -102,6 +121,13 @@ class Spec:
     def problem(self, seed: int) -> Problem:
         """Make it ready to run, on copies of its models."""
         return type(self.participants[0]).problem(self, seed)
+
+
+def require_unused(spec: Spec, fields: Iterable[str], why: str) -> None:
+    """Raise SpecError if a field is given that a family of participants has no use for."""
+    for name in fields:
+        if getattr(spec, name) not in (None, ()):
+            raise SpecError(f"{name} {why}")
 
 
 def _require_one_kind(argument: str, members: Sequence[Any]) -> None:
@@ -130,15 +156,28 @@ def _require_sensible_numbers(spec: Spec) -> None:
     require_positive("lr", spec.lr)
     if spec.clip_norm is not None:
         require_positive("clip_norm", spec.clip_norm)
+    if spec.weight_decay is not None:
+        require_not_negative("weight_decay", spec.weight_decay)
+    if spec.stopping is not None and not spec.evaluate_every:
+        raise SpecError(
+            f"evaluate_every=0, but stopping={spec.stopping!r} judges by measurements on the way: "
+            "say after how many rounds they are taken, e.g. evaluate_every=50"
+        )
+
+
+_KINDS: Mapping[str, type] = {
+    "aggregator": Aggregator,
+    "across_sites": Aggregator,
+    "schedule": Schedule,
+    "step": Step,
+    "stopping": Stopping,
+    "adversarial": Adversary,
+}
 
 
 def _require_types(spec: Spec) -> None:
-    kinds = {"aggregator": Aggregator, "across_sites": Aggregator, "schedule": Schedule, "step": Step}
-    for argument, kind in kinds.items():
-        value = getattr(spec, argument)
-        if value is not None and not isinstance(value, kind):
-            hint = f": write {value.__name__}(…), an object of it" if isinstance(value, type) else ""
-            raise SpecError(f"{argument} is {value!r}, expected an object of kind {kind.__name__}{hint}")
+    for argument, kind in _KINDS.items():
+        _require_kind(argument, getattr(spec, argument), kind)
     for argument in ("encoder", "lr_schedule"):
         if (value := getattr(spec, argument)) is not None and not callable(value):
             raise SpecError(f"{argument} is {value!r}: expected a function that makes one, or None")
@@ -149,6 +188,25 @@ def _require_types(spec: Spec) -> None:
     if spec.autocast not in (None, torch.bfloat16, torch.float16):
         raise SpecError(f"autocast={spec.autocast!r}: must be torch.bfloat16, torch.float16 or None")
     _require_device(spec.device)
+
+
+def _require_kind(argument: str, value: object, kind: type) -> None:
+    if value is not None and not isinstance(value, kind):
+        hint = f": write {value.__name__}(…), an object of it" if isinstance(value, type) else ""
+        raise SpecError(f"{argument} is {value!r}, expected an object of kind {kind.__name__}{hint}")
+
+
+def _require_members(spec: Spec) -> None:
+    for penalty in spec.penalties:
+        _require_kind("a member of penalties", penalty, Penalty)
+    for augment in spec.augment if isinstance(spec.augment, tuple) else ():
+        if not callable(augment) or isinstance(augment, type):
+            raise SpecError(f"augment holds {augment!r}: expected functions from inputs to inputs")
+    if (spec.penalties or spec.weight_decay is not None) and spec.step is not None:
+        raise SpecError(
+            f"penalties and weight_decay belong to the descent by optimizer and lr, but step={spec.step!r}: "
+            "leave out one of them"
+        )
 
 
 def _require_device(device: str | torch.device) -> None:

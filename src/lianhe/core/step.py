@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from lianhe.core.checks import require_positive
 from lianhe.core.contribution import Blocks, Joint
 from lianhe.core.errors import SpecError, UnknownNameError
+from lianhe.core.penalty import Penalty
 
 MakeOptimizer: TypeAlias = Callable[..., Optimizer]
 MakeScheduler: TypeAlias = Callable[[Optimizer], LRScheduler]
@@ -26,17 +27,39 @@ OPTIMIZERS: Mapping[str, MakeOptimizer] = {
 }
 
 
-def make_optimizer(optimizer: str | MakeOptimizer, parameters: Iterable[Tensor], lr: float) -> Optimizer:
-    """Make a torch optimiser from its name, or from anything callable as `f(parameters, lr=lr)`."""
+def make_optimizer(
+    optimizer: str | MakeOptimizer,
+    parameters: Iterable[Tensor],
+    lr: float,
+    weight_decay: float | None = None,
+) -> Optimizer:
+    """Make a torch optimiser from its name, or from anything callable as `f(parameters, lr=lr)`.
+
+    A weight decay that is given is passed on, `f(parameters, lr=lr, weight_decay=weight_decay)`.
+    """
     if isinstance(optimizer, str):
         if optimizer not in OPTIMIZERS:
             raise UnknownNameError("optimizer", optimizer, OPTIMIZERS)
         optimizer = OPTIMIZERS[optimizer]
-    return optimizer(list(parameters), lr=lr)
+    if weight_decay is None:
+        return optimizer(list(parameters), lr=lr)
+    try:
+        return optimizer(list(parameters), lr=lr, weight_decay=weight_decay)
+    except TypeError as error:
+        raise SpecError(
+            f"weight_decay={weight_decay} is passed to the optimiser, and {optimizer!r} refuses it "
+            f"({error}): leave it out"
+        ) from error
 
 
 class Step(ABC):
-    """Interface: moves the joint along what was aggregated."""
+    """Interface: moves the joint along what was aggregated.
+
+    Attributes:
+        penalties: of the joint, which the step takes into account.
+    """
+
+    penalties: Sequence[Penalty] = ()
 
     @abstractmethod
     def apply(self, joint: Joint, update: Blocks) -> Joint:
@@ -58,7 +81,9 @@ class Descend(Step):
         optimizer: "sgd", "adam", "adamw", or a callable `f(parameters, lr=…)`.
         lr: learning rate.
         schedule: a callable that makes a torch learning-rate scheduler, stepped once a round.
-        clip_norm: greatest norm of the whole update; None does not clip.
+        clip_norm: greatest norm of the whole update, penalties included; None does not clip.
+        weight_decay: of the optimiser; None for its own default.
+        penalties: whose gradients are added to the update.
     """
 
     def __init__(
@@ -68,14 +93,19 @@ class Descend(Step):
         lr: float = 1e-3,
         schedule: MakeScheduler | None = None,
         clip_norm: float | None = None,
+        weight_decay: float | None = None,
+        penalties: Sequence[Penalty] = (),
     ) -> None:
         self._parameters = {b: dict(ts) for b, ts in joint.blocks.items() if b not in joint.statistics}
         flat = [t for ts in self._parameters.values() for t in ts.values()]
         if not flat:
             raise SpecError("the joint has no parameter to optimise: encoder and heads are empty or frozen")
-        self.optimizer = make_optimizer(optimizer, flat, lr)
+        self.optimizer = make_optimizer(optimizer, flat, lr, weight_decay)
         self.scheduler = None if schedule is None else schedule(self.optimizer)
         self.clip_norm = clip_norm
+        self.penalties = tuple(penalties)
+        for penalty in self.penalties:
+            penalty.bind(joint)
 
     def apply(self, joint: Joint, update: Blocks) -> Joint:
         """Put the update where autograd would have put it, and let the optimiser step."""
@@ -88,6 +118,8 @@ class Descend(Step):
                     parameter = self._parameters[block][name]
                     parameter.grad = gradient
                     touched.append(parameter)
+        if self.penalties:
+            self._penalise(touched)
         if self.clip_norm is not None:
             self._clip(self.clip_norm)
         # torch skips parameters without gradient: an absent block keeps its value and its optimiser state.
@@ -96,7 +128,17 @@ class Descend(Step):
             parameter.grad = None
         if self.scheduler is not None:
             self.scheduler.step()
+        for penalty in self.penalties:
+            penalty.learn(self._parameters)
         return joint
+
+    @torch.enable_grad()
+    def _penalise(self, touched: Sequence[Tensor]) -> None:
+        first, *rest = (penalty.value(self._parameters) for penalty in self.penalties)
+        gradients = torch.autograd.grad(sum(rest, start=first), touched, materialize_grads=True)
+        for parameter, gradient in zip(touched, gradients, strict=True):
+            # Not in place: the update may be a view of what the aggregator still holds.
+            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
     def _clip(self, largest: float) -> None:
         present = [t for ts in self._parameters.values() for t in ts.values() if t.grad is not None]
@@ -105,12 +147,15 @@ class Descend(Step):
 
     def state_dict(self) -> Mapping[str, Any]:
         scheduler = {} if self.scheduler is None else _plain(self.scheduler.state_dict())
-        return {"optimizer": self.optimizer.state_dict(), "scheduler": scheduler}
+        penalties = [penalty.state_dict() for penalty in self.penalties]
+        return {"optimizer": self.optimizer.state_dict(), "scheduler": scheduler, "penalties": penalties}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.optimizer.load_state_dict(dict(state["optimizer"]))
         if self.scheduler is not None:
             self.scheduler.load_state_dict(dict(state["scheduler"]))
+        for penalty, its in zip(self.penalties, state["penalties"], strict=True):
+            penalty.load_state_dict(its)
 
 
 class Add(Step):

@@ -14,7 +14,7 @@ from lianhe.core.contribution import Blocks, Contribution, Joint, Measure, Reque
 from lianhe.core.errors import SpecError
 from lianhe.core.participant import Participant, Problem
 from lianhe.core.schedule import Together
-from lianhe.core.spec import Spec
+from lianhe.core.spec import Spec, require_unused
 from lianhe.core.step import Replace
 from lianhe.core.streams import Stream
 from lianhe.participants.committee import Committee, probabilities
@@ -44,6 +44,8 @@ class Expert(Participant):
     def check(self, spec: Spec) -> None:
         """All experts contribute the same kind of rows."""
         first = next(p for p in spec.participants if isinstance(p, Expert))
+        unused = ("weight_decay", "penalties", "stopping", "augment", "adversarial")
+        require_unused(spec, unused, "is for training, and experts are frozen: leave it out")
         if self.over not in ("predictions", "parameters"):
             raise SpecError(f"over={self.over!r}: must be 'predictions' or 'parameters'")
         if self.over != first.over:

@@ -14,7 +14,7 @@ from lianhe.core.contribution import Contribution, Joint, Measure, Request
 from lianhe.core.errors import DataError, SpecError, UnknownNameError
 from lianhe.core.participant import Participant, Problem
 from lianhe.core.schedule import Together
-from lianhe.core.spec import Model, Spec
+from lianhe.core.spec import Model, Spec, require_unused
 from lianhe.core.step import Replace
 from lianhe.core.streams import Stream
 from lianhe.participants.committee import Committee, probabilities
@@ -82,6 +82,8 @@ class View(Participant):
             raise SpecError(
                 "encoder, tasks, personal and across_sites are not for views: every view has its own model"
             )
+        require_unused(spec, ("weight_decay", "penalties"), "is of joint steps: views train by Local(…)")
+        require_unused(spec, ("stopping", "augment", "adversarial"), "is not for views: leave it out")
         if spec.rounds is None:
             raise SpecError("epochs is for tasks: give rounds, and Local(epochs=…) for passes a round")
         if self.learns_from not in ("all", "others"):
@@ -184,12 +186,13 @@ class _Setup:
             "teacher": torch.full((n,), -1, device=self.device),
             "round": torch.full((n,), -1, device=self.device),
         }
+        labels = {view.name: len(view.data[1]) for view in self.views}
         assert self.spec.rounds is not None
         return Problem(
             Joint({"labels": none_yet}),
             tuple(self.live),
             Replace(),
-            self.spec.schedule or Together(),
+            (self.spec.schedule or Together()).bind(self.spec.names, labels.__getitem__),
             self.spec.rounds,
             self._finish,
             self._evaluate,
