@@ -37,6 +37,14 @@ class Batch:
     y: Mapping[str, Tensor]
     labelled: Mapping[str, int]
 
+    def part(self, i: int, k: int) -> Batch:
+        """Every k-th sample, from the i-th on: k disjoint parts that differ by at most one sample."""
+        if k == 1:
+            return self
+        y = {task: labels[i::k] for task, labels in self.y.items()}
+        counts = {task: int(observed(labels).sum()) for task, labels in y.items()}
+        return Batch(map_inputs(lambda t: t[i::k], self.x), y, counts)
+
 
 class Source(ABC):
     """Interface: rows that can be read in batches, epoch by epoch.
@@ -263,12 +271,16 @@ class Feed:
         self._iterator: Iterator[Batch] = iter(())
         self._next = -1
         self._last: tuple[int, Batch] | None = None
+        self._parts: dict[tuple[int, int], Batch] = {}
 
-    def batch(self, round_: int) -> Batch:
-        """The batch of a round; asked for again, the same one."""
+    def batch(self, round_: int, part: tuple[int, int] = (0, 1)) -> Batch:
+        """The batch of a round, or the i-th of k parts of it; asked for again, the same one."""
         if self._last is None or self._last[0] != round_:
             self._last = (round_, self._draw(round_))
-        return self._last[1]
+            self._parts = {(0, 1): self._last[1]}
+        if part not in self._parts:
+            self._parts[part] = self._last[1].part(*part)
+        return self._parts[part]
 
     def _draw(self, round_: int) -> Batch:
         epoch, position = divmod(round_, self.source.batches)

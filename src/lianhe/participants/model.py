@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -25,6 +26,8 @@ class HardSharing(nn.Module):
     Args:
         encoder: from inputs to representation; None when heads read the inputs.
         heads: by task, from representation to prediction.
+        reads: by task, other tasks whose predictions its head gets after the representation.
+        detached: tasks that read without teaching: no gradient flows back through what they read.
 
     Example:
         >>> model = HardSharing(nn.Linear(3, 4), {"age": nn.Linear(4, 1)})
@@ -32,12 +35,20 @@ class HardSharing(nn.Module):
         {'age': (2, 1)}
     """
 
-    def __init__(self, encoder: nn.Module | None, heads: Mapping[str, nn.Module]) -> None:
+    def __init__(
+        self,
+        encoder: nn.Module | None,
+        heads: Mapping[str, nn.Module],
+        reads: Mapping[str, Sequence[str]] = MappingProxyType({}),
+        detached: Iterable[str] = (),
+    ) -> None:
         super().__init__()
         self.encoder = nn.Identity() if encoder is None else encoder
         # ModuleDict refuses names with dots; tasks may have any name.
         self.tasks = tuple(heads)
         self.heads = nn.ModuleList(heads.values())
+        self.reads = {task: tuple(reads.get(task, ())) for task in heads}
+        self.detached = frozenset(detached)
 
     def head(self, task: str) -> nn.Module:
         """The head of a task."""
@@ -46,7 +57,37 @@ class HardSharing(nn.Module):
     def forward(self, x: Any) -> dict[str, Tensor]:
         """Predictions by task."""
         z = self.encoder(x)
-        return {task: head(z) for task, head in zip(self.tasks, self.heads, strict=True)}
+        return {task: self.predict(task, z) for task in self.tasks}
+
+    def predict(self, task: str, z: Any, before: Callable[[str], None] | None = None) -> Tensor:
+        """Prediction of one task, from the representation and from the predictions that its head reads.
+
+        Args:
+            task: its name.
+            z: the representation.
+            before: called with the name of each head right before it is.
+        """
+        others = [self._overheard(other, z, before) for other in self.reads[task]]
+        if before is not None:
+            before(task)
+        prediction: Tensor = self.head(task)(
+            z, *([o.detach() for o in others] if task in self.detached else others)
+        )
+        return prediction
+
+    def learnt_by(self, task: str) -> tuple[str, ...]:
+        """Tasks whose heads the loss of a task reaches: its own, and those that it reads and teaches."""
+        reads = () if task in self.detached else self.reads[task]
+        return tuple(dict.fromkeys((task, *(name for other in reads for name in self.learnt_by(other)))))
+
+    def _overheard(self, task: str, z: Any, before: Callable[[str], None] | None) -> Tensor:
+        """Predict for another task: a batch counts once in the running statistics of a head, for its own."""
+        buffers = dict(self.head(task).named_buffers())
+        kept = {name: buffer.clone() for name, buffer in buffers.items()} if self.training else {}
+        prediction = self.predict(task, z, before)
+        for name, value in kept.items():
+            buffers[name].copy_(value)
+        return prediction
 
 
 def fresh(model: Model, stream: Stream, device: torch.device, reinitialise: bool) -> nn.Module:
@@ -93,22 +134,60 @@ def trainable(module: nn.Module) -> dict[str, Tensor]:
     return {name: p for name, p in module.named_parameters() if p.requires_grad}
 
 
+def private_of(encoder: nn.Module) -> dict[str, dict[str, Tensor]]:
+    """Parameters of an encoder that only one task's loss reaches, by task, if it says so by `private()`.
+
+    Raises:
+        SpecError: if what it names are not parameters of its own.
+    """
+    declare = getattr(encoder, "private", None)
+    if not callable(declare):
+        return {}
+    own = dict(encoder.named_parameters())
+    declared: dict[str, dict[str, Tensor]] = {}
+    for task, parameters in declare().items():
+        for name, parameter in parameters.items():
+            if own.get(name) is not parameter:
+                raise SpecError(
+                    f"private() of the encoder, a {type(encoder).__name__}, names {name!r} for {task!r}: "
+                    "that is none of its parameters"
+                )
+        declared[task] = {name: p for name, p in parameters.items() if p.requires_grad}
+    return declared
+
+
+def shared_of(encoder: nn.Module) -> dict[str, Tensor]:
+    """Trainable parameters of an encoder that are not private to one task, by name."""
+    hidden = {name for parameters in private_of(encoder).values() for name in parameters}
+    return {name: p for name, p in trainable(encoder).items() if name not in hidden}
+
+
+def blocks_held(tasks: Iterable[str]) -> set[str]:
+    """Names of the blocks that those who learn these tasks hold."""
+    return {"encoder", *(f"{part}.{task}" for task in tasks for part in ("head", "adapter"))}
+
+
 def require_trainable(model: HardSharing, task: str) -> None:
     """Raise SpecError if nothing that a task's loss depends on can be trained."""
-    if not trainable(model.encoder) and not trainable(model.head(task)):
+    if not trainable(model.encoder) and not any(trainable(model.head(t)) for t in model.learnt_by(task)):
         raise SpecError(f"task {task!r} has nothing to train: its head and the encoder are empty or frozen")
 
 
 def blocks_of(model: HardSharing) -> dict[str, dict[str, Tensor]]:
-    """The live tensors of a model as blocks: "encoder", "head.<task>", and "<block>/statistics" of each."""
-    parts = {"encoder": model.encoder, **{f"head.{task}": model.head(task) for task in model.tasks}}
+    """The live tensors of a model as blocks.
+
+    They are "encoder", "head.<task>", "adapter.<task>" for what is private to a task inside the encoder, and
+    "<block>/statistics" of encoder and heads.
+    """
+    heads = {f"head.{task}": model.head(task) for task in model.tasks}
     blocks: dict[str, dict[str, Tensor]] = {}
-    for name, part in parts.items():
-        if parameters := trainable(part):
+    for name, part in {"encoder": model.encoder, **heads}.items():
+        if parameters := (shared_of(part) if name == "encoder" else trainable(part)):
             blocks[name] = parameters
         if buffers := dict(part.named_buffers()):
             blocks[name + STATISTICS] = buffers
-    return blocks
+    private = {f"adapter.{task}": parameters for task, parameters in private_of(model.encoder).items()}
+    return blocks | {name: parameters for name, parameters in private.items() if parameters}
 
 
 def joint_of(model: HardSharing, without: Iterable[str] = ()) -> Joint:
@@ -123,8 +202,15 @@ def joint_of(model: HardSharing, without: Iterable[str] = ()) -> Joint:
 
 
 @torch.no_grad()
-def dry_run(encoder: nn.Module | None, heads: Mapping[str, nn.Module], x: Any) -> dict[str, Tensor]:
+def dry_run(
+    encoder: nn.Module | None,
+    heads: Mapping[str, nn.Module],
+    x: Any,
+    reads: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> dict[str, Tensor]:
     """Predict a few samples, so that shapes that do not fit are found before anything is trained.
+
+    Heads that read predictions of others stand after those.
 
     Raises:
         SpecError: naming the encoder or the head that refuses its input.
@@ -134,18 +220,23 @@ def dry_run(encoder: nn.Module | None, heads: Mapping[str, nn.Module], x: Any) -
         module.eval()
     try:
         z = _try("the encoder", encoder, x) if encoder is not None else x
-        return {task: _try(f"the head of task {task!r}", head, z) for task, head in heads.items()}
+        found: dict[str, Tensor] = {}
+        for task, head in heads.items():
+            others = [found[other] for other in reads.get(task, ())]
+            found[task] = _try(f"the head of task {task!r}", head, z, *others)
+        return found
     finally:
         for module, training in modes:
             module.train(training)
 
 
-def _try(what: str, module: nn.Module, x: Any) -> Tensor:
+def _try(what: str, module: nn.Module, x: Any, *others: Tensor) -> Tensor:
     shape = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+    read = f", and predictions of shape {[tuple(other.shape) for other in others]}" if others else ""
     try:
-        out: Tensor = module(x)
+        out: Tensor = module(x, *others)
     except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
-        raise SpecError(f"{what} refuses its input of shape {shape}: {error}") from error
+        raise SpecError(f"{what} refuses its input of shape {shape}{read}: {error}") from error
     return out
 
 

@@ -20,7 +20,15 @@ from lianhe.core.streams import Stream
 from lianhe.participants.data import Batch, Source, as_source
 from lianhe.participants.local import LocalRule
 from lianhe.participants.losses import mean_loss
-from lianhe.participants.model import STATISTICS, HardSharing, blocks_of, fresh, joint_of, require_trainable
+from lianhe.participants.model import (
+    STATISTICS,
+    HardSharing,
+    blocks_held,
+    blocks_of,
+    fresh,
+    joint_of,
+    require_trainable,
+)
 from lianhe.participants.task import Task, Trunk, evaluate, require_task_fits, task_loss
 
 _EVALUATION_BATCH = 4096
@@ -83,15 +91,21 @@ def _require_tasks(spec: Spec) -> None:
             raise SpecError(f"tasks holds a {type(task).__name__}: expected Task(name, head, loss)")
         if task.data is not None or task.validation is not None:
             raise SpecError(f"task {task.name!r} has data of its own: in a federation data belong to sites")
+        if task.reads:
+            raise SpecError(f"task {task.name!r} reads {list(task.reads)}: that is for tasks in one place")
 
 
 def _require_known_blocks(spec: Spec) -> None:
-    known = {"encoder", *(f"head.{task.name}" for task in spec.tasks)}
+    known = blocks_held(task.name for task in spec.tasks)
     for block in spec.personal:
         if block not in known:
-            raise SpecError(f"personal names block {block!r}: blocks are {sorted(known)}")
+            raise SpecError(f"personal names block {block!r}: blocks are {sorted(known, key=_encoder_first)}")
     if spec.personal and spec.local is None:
         raise SpecError("personal blocks are trained at the sites: give local=Local(…)")
+
+
+def _encoder_first(block: str) -> tuple[bool, str]:
+    return block != "encoder", block
 
 
 class Workspace:
@@ -153,14 +167,16 @@ class LiveSite:
         self._rule: LocalRule | None = spec.local
         self._by_task = spec.across_sites is not None
         self.tasks = tuple(t for t in workspace.tasks if t in source.tasks)
-        held = {"encoder", *(f"head.{t}" for t in self.tasks)}
+        held = blocks_held(self.tasks)
         blocks = [b for b in workspace.blocks if b.removesuffix(STATISTICS) in held]
         self._personal = tuple(b for b in blocks if b.removesuffix(STATISTICS) in spec.personal)
         self._shared = tuple(b for b in blocks if b not in self._personal)
         self.own = {
             b: {n: t.detach().clone() for n, t in workspace.blocks[b].items()} for b in self._personal
         }
-        labels = {f"head.{t}": float(source.labelled(t)) for t in self.tasks}
+        labels = {
+            f"{part}.{t}": float(source.labelled(t)) for t in self.tasks for part in ("head", "adapter")
+        }
         self._weights = {"": float(source.rows), **labels, **{b + STATISTICS: n for b, n in labels.items()}}
 
     def contribute(self, request: Request) -> Sequence[Contribution]:
@@ -248,7 +264,7 @@ class LiveSite:
         return Contribution(self.name, rows, weights, loss, task.name, importance=task.weight)
 
     def _blocks_for(self, tasks: Sequence[str]) -> list[str]:
-        held = {"encoder", *(f"head.{t}" for t in tasks)}
+        held = blocks_held(tasks)
         return [b for b in self._shared if b.removesuffix(STATISTICS) in held]
 
     def _keep_personal(self) -> None:

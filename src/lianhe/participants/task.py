@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,9 +28,11 @@ from lianhe.participants.model import (
     dry_run,
     fresh,
     joint_of,
+    private_of,
     require_loss_fits,
     require_prediction_fits,
     require_trainable,
+    shared_of,
     trainable,
 )
 
@@ -49,6 +51,9 @@ class Task(Participant):
         data: data of this task alone, `(x, y)` or as in `Spec.data`; None when `Spec.data` holds its labels.
         validation: held-out data of the same form.
         weight: weight of the task in a weighted mean of tasks.
+        reads: other tasks whose predictions the head gets, in this order, after the representation:
+            head(z, prediction, …). Its loss then teaches their heads too.
+        detach: read without teaching: no gradient flows through what is read.
 
     Raises:
         UnknownNameError: for a loss or metric that does not exist.
@@ -66,8 +71,13 @@ class Task(Participant):
     data: Any = None
     validation: Any = None
     weight: float = 1.0
+    reads: Sequence[str] = ()
+    detach: bool = False
 
     def __post_init__(self) -> None:
+        if isinstance(self.reads, str):
+            raise SpecError(f"reads of task {self.name!r} is {self.reads!r}: give a sequence of names")
+        object.__setattr__(self, "reads", tuple(self.reads))
         object.__setattr__(self, "metrics", tuple(self.metrics))
         mean_loss(self.loss, self.name)
         for metric in self.metrics:
@@ -84,6 +94,7 @@ class Task(Participant):
             raise SpecError("local, across_sites, personal and tasks are for sites: leave them out for tasks")
         if spec.aggregator is not None and spec.aggregator.whole:
             raise SpecError(f"aggregator {spec.aggregator!r} is for views: it chooses pseudo-labels")
+        reading_order(self.name, {t.name: t.reads for t in spec.participants if isinstance(t, Task)})
 
     @classmethod
     def problem(cls, spec: Spec, seed: int) -> Problem:
@@ -96,8 +107,9 @@ class Trunk:
 
     def __init__(self, encoder: nn.Module, device: torch.device, autocast: torch.dtype | None) -> None:
         self.encoder, self.device, self._autocast = encoder, device, autocast
-        self.parameters = trainable(encoder)
-        self._taken: dict[str, int] = {}
+        self.parameters = shared_of(encoder)
+        self.private = private_of(encoder)
+        self._counted: dict[str, set[tuple[int, tuple[int, int]]]] = {}
 
     def precision(self) -> contextlib.AbstractContextManager[Any]:
         """Mixed precision, if the specification asks for it."""
@@ -107,43 +119,66 @@ class Trunk:
 
     def features(self, feed: Feed, request: Request) -> Tensor:
         """Representation of the round's batch; dropout depends on the round, not on who asks."""
-        stream = request.stream
-        Stream(stream.seed, stream.round, feed.name, "forward").seed_global(self.device)
-        again = self._taken.get(feed.name) == stream.round
-        self._taken[feed.name] = stream.round
-        x = feed.batch(stream.round).x
+        keyed(request, feed.name, "forward").seed_global(self.device)
+        x = feed.batch(request.round, request.part).x
         with self.precision():
-            if not again:
+            if self._counts(feed.name, request):
                 z: Tensor = self.encoder(x)
-            else:  # a batch counts once in running statistics, however many tasks look at it
+            else:
                 copies = {name: buffer.clone() for name, buffer in self.encoder.named_buffers()}
                 z = functional_call(self.encoder, copies, (x,))
         return z
+
+    def _counts(self, feed: str, request: Request) -> bool:
+        """A batch counts once in running statistics, however many tasks look at it, and however often."""
+        counted = self._counted.setdefault(feed, set())
+        if request.ask != "contribute" or (request.round, request.part) in counted:
+            return False
+        if request.part[0] == 0:
+            counted.clear()
+        counted.add((request.round, request.part))
+        return True
 
 
 class LiveTask:
     """A task bound to a trunk, a head and data."""
 
     def __init__(
-        self, task: Task, trunk: Trunk, head: nn.Module, feed: Feed, validation: Source | None
+        self, task: Task, trunk: Trunk, model: HardSharing, feed: Feed, validation: Source | None
     ) -> None:
-        self.name, self.task, self.trunk, self.head, self.feed = task.name, task, trunk, head, feed
-        self.parameters = trainable(head)
-        self._validation = validation
+        self.name, self.task, self.trunk, self.feed = task.name, task, trunk, feed
+        self.head = model.head(task.name)
+        self.parameters = trainable(self.head)
+        learnt = model.learnt_by(task.name)
+        self.heads = {f"head.{t}": ps for t in learnt if (ps := trainable(model.head(t)))}
+        private = {t: trunk.private.get(t, {}) for t in learnt}
+        self.adapters = {f"adapter.{t}": parameters for t, parameters in private.items() if parameters}
+        self._model, self._validation = model, validation
         self._mean: Mean = mean_loss(task.loss, task.name)
-        # A linear layer draws nothing, and a short step has no time to seed for it; all others might.
-        self._draws = type(head) is not nn.Linear
 
     def labelled(self, request: Request) -> int:
-        """How many labels of this task the round's batch holds."""
-        return self.feed.batch(request.round).labelled[self.name]
+        """How many labels of this task the round's batch, or the part of it that is asked for, holds."""
+        return self.feed.batch(request.round, request.part).labelled[self.name]
 
     def loss(self, z: Tensor, request: Request) -> Tensor:
-        """Mean loss over the labels that are there; dropout in the head is a stream of its own."""
-        stream, batch = request.stream, self.feed.batch(request.round)
-        if self._draws:
-            Stream(stream.seed, stream.round, self.name, "head").seed_global(self.trunk.device)
-        return task_loss(self.task, self._mean, self.head, z, batch, self.trunk.precision())
+        """Mean loss over the labels that are there; dropout in a head is a stream of its own."""
+
+        def seed(task: str) -> None:
+            # A linear layer draws nothing, and a short step has no time to seed for it; all others might.
+            if type(self._model.head(task)) is not nn.Linear:
+                keyed(request, task, "head").seed_global(self.trunk.device)
+
+        def head(z: Tensor) -> Tensor:
+            return self._model.predict(self.name, z, seed)
+
+        return task_loss(
+            self.task,
+            self._mean,
+            head,
+            z,
+            self.feed.batch(request.round, request.part),
+            self.trunk.precision(),
+        )
 
     def contribute(self, request: Request) -> Sequence[Contribution]:
         """Gradient of the own loss, by the plain way: a forward and a backward pass for this task alone."""
@@ -151,8 +186,11 @@ class LiveTask:
             return self._evaluate()
         if self.labelled(request) == 0:
             return ()
-        loss = self.loss(self.trunk.features(self.feed, request), request)
-        blocks = {"encoder": self.trunk.parameters, f"head.{self.name}": self.parameters}
+        with torch.set_grad_enabled(request.ask == "contribute"):
+            loss = self.loss(self.trunk.features(self.feed, request), request)
+        if request.ask == "losses":
+            return (Contribution(self.name, {}, {"": self.task.weight}, loss, objective=True),)
+        blocks = {"encoder": self.trunk.parameters, **self.heads, **self.adapters}
         tensors = [p for parameters in blocks.values() for p in parameters.values()]
         gradients = iter(torch.autograd.grad(loss, tensors, materialize_grads=True))
         rows = {b: {n: next(gradients) for n in parameters} for b, parameters in blocks.items() if parameters}
@@ -161,8 +199,8 @@ class LiveTask:
     def _evaluate(self) -> Sequence[Contribution]:
         if self._validation is None:
             return ()
-        model = HardSharing(self.trunk.encoder, {self.name: self.head})
-        return (Contribution(self.name, {}, measures=tuple(evaluate(model, [self.task], self._validation))),)
+        measures = evaluate(self._model, [self.task], self._validation)
+        return (Contribution(self.name, {}, measures=tuple(measures)),)
 
     def state_dict(self) -> Mapping[str, Any]:
         """Nothing: all that a task has is in the joint."""
@@ -179,7 +217,12 @@ class _Setup:
         self.spec, self.seed, self.device = spec, seed, torch.device(spec.device)
         self.tasks: list[Task] = [task for task in spec.participants if isinstance(task, Task)]
         encoder = nn.Identity() if spec.encoder is None else self._fresh(spec.encoder, "encoder")
-        self.model = HardSharing(encoder, {t.name: self._fresh(t.head, f"head.{t.name}") for t in self.tasks})
+        self.model = HardSharing(
+            encoder,
+            {t.name: self._fresh(t.head, f"head.{t.name}") for t in self.tasks},
+            {t.name: t.reads for t in self.tasks},
+            [t.name for t in self.tasks if t.detach],
+        )
         self.trunk = Trunk(encoder, self.device, spec.autocast)
         self._sources: dict[tuple[str, int, str], Source] = {}
         self._feeds: dict[int, Feed] = {}
@@ -205,7 +248,7 @@ class _Setup:
         feed = self._feed(task)
         require_trainable(self.model, task.name)
         require_task_fits(task, self.model, feed.source)
-        return LiveTask(task, self.trunk, self.model.head(task.name), feed, self._validation(task))
+        return LiveTask(task, self.trunk, self.model, feed, self._validation(task))
 
     def _feed(self, task: Task) -> Feed:
         """Tasks that share a data set share its batches, and hence one forward pass."""
@@ -248,6 +291,33 @@ class _Setup:
 _EVALUATION_BATCH = 4096
 
 
+def keyed(request: Request, name: str, step: str) -> Stream:
+    """Key of what is drawn for a batch; parts of a batch draw apart."""
+    stream, (i, k) = request.stream, request.part
+    return Stream(stream.seed, stream.round, name, step if k == 1 else f"{step} {i}/{k}")
+
+
+def reading_order(task: str, reads: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """All tasks that one task reads, directly or not, and itself: those that are read come first.
+
+    Raises:
+        SpecError: if it reads a task that is not there, or, by whatever detour, itself.
+    """
+    order: dict[str, None] = {}
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        if name not in reads:
+            raise SpecError(f"task {path[-1]!r} reads {name!r}: tasks are {sorted(reads)}")
+        if name in path:
+            raise SpecError(f"task {name!r} reads itself, by {' -> '.join((*path, name))}: break the circle")
+        for other in reads[name]:
+            visit(other, (*path, name))
+        order[name] = None
+
+    visit(task, ())
+    return tuple(order)
+
+
 def labels_by_task(data: Any, task: str) -> Any:
     """Turn `(x, y)` of one task into `(x, {task: y})`; leave other forms as they are."""
     if isinstance(data, tuple) and len(data) == 2 and not isinstance(data[1], Mapping):
@@ -258,7 +328,7 @@ def labels_by_task(data: Any, task: str) -> Any:
 def task_loss(
     task: Task,
     mean: Mean,
-    head: nn.Module,
+    head: Callable[[Tensor], Tensor],
     z: Tensor,
     batch: Batch,
     precision: contextlib.AbstractContextManager[Any],
@@ -285,7 +355,8 @@ def require_task_fits(task: Task, model: HardSharing, source: Source) -> None:
         )
     few = source.few()
     target = few.y[task.name]
-    prediction = dry_run(model.encoder, {task.name: model.head(task.name)}, few.x)[task.name]
+    heads = {name: model.head(name) for name in reading_order(task.name, model.reads)}
+    prediction = dry_run(model.encoder, heads, few.x, model.reads)[task.name]
     highest = require_prediction_fits(prediction, target, task.loss, task.name)
     if highest is not None:
         source.check_labels(task.name, highest)
@@ -309,7 +380,7 @@ def evaluate(model: HardSharing, tasks: Sequence[Task], source: Source) -> list[
         z = model.encoder(batch.x)
         for task in tasks:
             if batch.labelled.get(task.name, 0):
-                meters[task.name].update(model.head(task.name)(z), batch.y[task.name])
+                meters[task.name].update(model.predict(task.name, z), batch.y[task.name])
     model.train(training)
     return [measure for task in tasks for measure in meters[task.name].measures()]
 
