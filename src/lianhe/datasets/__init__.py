@@ -10,6 +10,7 @@ from lianhe.datasets.partition import IID, ByColumn, Dirichlet, Partitioner
 from lianhe.datasets.prepare import Standardize
 from lianhe.datasets.repair import repair_within_class
 from lianhe.datasets.snips import SnipsNames, load_snips, snips_names
+from lianhe.datasets.taskonomy import load_taskonomy_results
 
 __all__ = [
     "IID",
@@ -27,6 +28,7 @@ __all__ = [
     "load_heart",
     "load_mfeat",
     "load_snips",
+    "load_taskonomy_results",
     "repair_within_class",
     "snips_names",
 ]
