@@ -37,7 +37,7 @@ from lianhe.report.numbers import decimals, plain
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 
 #: what every method must be compared with, however it is called
-BASELINES = ("solo", "sum", "random")
+BASELINES = ("solo", "sum", "tuned", "random")
 METHODS = ("mgda", "pcgrad", "cagrad", "upgrad")
 
 
@@ -114,7 +114,7 @@ def _without(known: Mapping[str, Alternative], joint: str) -> Mapping[str, Alter
 
 
 def _name(item: Alternative) -> str:
-    return item if isinstance(item, str) else type(item).__name__.lower()
+    return item if isinstance(item, str) else getattr(item, "name", type(item).__name__.lower())
 
 
 def _say(seed: int, alternative: str) -> None:

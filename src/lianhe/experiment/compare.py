@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any, TypeAlias
 
@@ -14,13 +15,14 @@ from lianhe.core.errors import SpecError, UnknownNameError
 from lianhe.core.result import Record, Result
 from lianhe.core.spec import Spec
 from lianhe.experiment.balancing import BALANCING, ROW_AGGREGATORS, aggregator_named
+from lianhe.experiment.baselines import TASK_BASELINES
 from lianhe.experiment.comparison import Comparison, Cost, CurvePoint, Score
 from lianhe.experiment.fit import fit
-from lianhe.experiment.trial import Fit, Part, Trial, trial
-from lianhe.participants import View
+from lianhe.experiment.trial import Baseline, Fit, Part, Trial, trial
+from lianhe.participants import Task, View
 
-#: "solo", "pooled", a name that the trials know, or an aggregator, or its name, to use instead
-Alternative: TypeAlias = str | Aggregator | Spec
+#: "solo", "pooled", a name that the trials know, a baseline, or an aggregator, or its name, to use instead
+Alternative: TypeAlias = str | Aggregator | Spec | Baseline
 
 #: called before each alternative of each seed: (seed, alternative)
 Progress: TypeAlias = Callable[[int, str], None]
@@ -49,8 +51,9 @@ def compare(  # noqa: PLR0913  every argument has a default but one
     Args:
         spec: of tasks or sites, on all rows; or a function from seed to `Trial`.
         against: "solo" (each participant alone), "pooled" (sites: all rows in one place), names that the
-            trials know, or aggregators to use instead, also by name ("sum", "random", "upgrad"); or a mapping
-            from name to any of these.
+            trials know; for tasks, "tuned", "by_size" and "by_difficulty" (fixed weights: see `baselines`);
+            aggregators to use instead, also by name ("sum", "random", "upgrad"), or specifications; or a
+            mapping from name to any of these.
         seeds: at least two; ten or more are wise.
         test: share of the rows that is held out.
         prepare: fitted on the training rows of every seed, such as `datasets.Standardize()`.
@@ -80,7 +83,7 @@ def compare(  # noqa: PLR0913  every argument has a default but one
         for name, parts in _alternatives(this, against, joint).items():
             if observer is not None:
                 observer(seed, name)
-            runs.append(_run(seed, name, parts))
+            runs.append(_run(seed, name, parts, this.joint))
     chosen = [s for run in runs for s in run.scores if _wanted(s, metrics, runs)]
     curves = [p for run in runs for p in run.curves if metrics is None or p.metric in metrics]
     return Comparison(tuple(chosen), tuple(curves), joint, ratio, _costs(runs), title, tuple(notes))
@@ -101,16 +104,20 @@ class _Run:
 
 def _alternatives(
     this: Trial, against: Sequence[Alternative] | Mapping[str, Alternative], joint: str
-) -> dict[str, Sequence[Part]]:
+) -> dict[str, Sequence[Part] | Baseline]:
     named = against if isinstance(against, Mapping) else {_name(item): item for item in against}
     return {joint: [this.joint], **{name: _parts(this, item) for name, item in named.items()}}
 
 
 def _name(item: Alternative) -> str:
+    if isinstance(item, Baseline):
+        return item.name
     return item if isinstance(item, str) else type(item).__name__.lower()
 
 
-def _parts(this: Trial, item: Alternative) -> Sequence[Part]:
+def _parts(this: Trial, item: Alternative) -> Sequence[Part] | Baseline:
+    if isinstance(item, Baseline):
+        return item
     if isinstance(item, Aggregator):
         return [Part(this.joint.spec.replace(aggregator=item), this.joint.test)]
     if isinstance(item, Spec):
@@ -120,14 +127,28 @@ def _parts(this: Trial, item: Alternative) -> Sequence[Part]:
         return [Part(item.replace(**rows), this.joint.test)]
     if not isinstance(item, str):
         raise SpecError(f"against holds {item!r}: expected a name, an aggregator or a specification")
-    if item in this.others:
-        return this.others[item]
-    if item in ROW_AGGREGATORS and not isinstance(this.joint.spec.participants[0], View):
-        return _parts(this, aggregator_named(item))
-    raise UnknownNameError("alternative", item, [*this.others, *BALANCING])
+    return _named(this, item)
 
 
-def _run(seed: int, name: str, parts: Sequence[Part]) -> _Run:
+def _named(this: Trial, name: str) -> Sequence[Part] | Baseline:
+    kind = type(this.joint.spec.participants[0])
+    baselines = TASK_BASELINES if kind is Task else {}
+    if name in this.others:
+        return this.others[name]
+    if name in baselines:
+        return baselines[name]()
+    if name in ROW_AGGREGATORS and kind is not View:
+        return _parts(this, aggregator_named(name))
+    raise UnknownNameError(
+        "alternative", name, [*this.others, *baselines, *(BALANCING if kind is not View else ())]
+    )
+
+
+def _run(seed: int, name: str, parts: Sequence[Part] | Baseline, joint: Part) -> _Run:
+    started = time.perf_counter()
+    if isinstance(parts, Baseline):
+        parts = parts.parts(replace(joint, spec=_seeded(joint.spec)), seed)
+    preparation = time.perf_counter() - started
     scores: list[Score] = []
     curves: list[CurvePoint] = []
     fitted: dict[int, Result] = {}
@@ -143,7 +164,7 @@ def _run(seed: int, name: str, parts: Sequence[Part]) -> _Run:
         name,
         scores,
         curves,
-        sum(r.seconds for r in trained),
+        preparation + sum(r.seconds for r in trained),
         max(r.rounds for r in trained),
         sum(_parameters(r) for r in trained),
     )

@@ -94,7 +94,7 @@ class Cost:
 
     Args:
         alternative: its name.
-        seconds: wall time of training, the mean over seeds, all its models together.
+        seconds: wall time of training, the mean over seeds, all its models together, and any search.
         rounds: rounds that were run, the mean over seeds.
         parameters: numbers that are trained, all its models together.
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -40,18 +41,32 @@ class Part:
     rename: Mapping[str, str] = field(default_factory=dict)
 
 
+class Baseline(ABC):
+    """Interface of an alternative that must look at the training rows of each seed before it is trained.
+
+    What it takes to make it counts as part of its price.
+    """
+
+    #: how it is called in a comparison, unless it is given another name
+    name: ClassVar[str]
+
+    @abstractmethod
+    def parts(self, joint: Part, seed: int) -> Sequence[Part]:
+        """What is trained, and tested on the same rows as the joint alternative."""
+
+
 @dataclass(frozen=True, eq=False)
 class Trial:
     """One seed of a comparison.
 
     Args:
         joint: the parts of the joint alternative: one.
-        others: further alternatives by name, each trained in one or more parts.
+        others: further alternatives by name, each trained in one or more parts, or made of the joint one.
         test_to_train: n_test / n_train.
     """
 
     joint: Part
-    others: Mapping[str, Sequence[Part]]
+    others: Mapping[str, Sequence[Part] | Baseline]
     test_to_train: float
 
 
