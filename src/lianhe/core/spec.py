@@ -114,6 +114,11 @@ class Spec:
         """Names of the participants, in order."""
         return tuple(p.name for p in self.participants)
 
+    @property
+    def augments(self) -> tuple[Augment, ...]:
+        """What is done to the inputs of a batch, one after the other."""
+        return (self.augment,) if callable(self.augment) else tuple(self.augment)
+
     def replace(self, **changes: Any) -> Self:
         """Return a specification with some fields changed."""
         return replace(self, **changes)
@@ -199,7 +204,7 @@ def _require_kind(argument: str, value: object, kind: type) -> None:
 def _require_members(spec: Spec) -> None:
     for penalty in spec.penalties:
         _require_kind("a member of penalties", penalty, Penalty)
-    for augment in spec.augment if isinstance(spec.augment, tuple) else ():
+    for augment in spec.augments:
         if not callable(augment) or isinstance(augment, type):
             raise SpecError(f"augment holds {augment!r}: expected functions from inputs to inputs")
     if (spec.penalties or spec.weight_decay is not None) and spec.step is not None:

@@ -14,8 +14,8 @@ from lianhe.core.contribution import Contribution, Measure, Request
 from lianhe.core.errors import DataError, SpecError
 from lianhe.core.participant import Participant, Problem
 from lianhe.core.schedule import Together
-from lianhe.core.spec import Spec
-from lianhe.core.step import Add, Descend
+from lianhe.core.spec import Spec, require_unused
+from lianhe.core.step import Add
 from lianhe.core.streams import Stream
 from lianhe.participants.data import Batch, Source, as_source
 from lianhe.participants.local import LocalRule
@@ -29,7 +29,7 @@ from lianhe.participants.model import (
     joint_of,
     require_trainable,
 )
-from lianhe.participants.task import Task, Trunk, evaluate, require_task_fits, task_loss
+from lianhe.participants.task import Task, Trunk, descent, evaluate, measures_of, require_task_fits, task_loss
 
 _EVALUATION_BATCH = 4096
 
@@ -76,6 +76,10 @@ class Site(Participant):
             if aggregator is not None and (aggregator.samples > 1 or aggregator.reviews):
                 raise SpecError(f"aggregator {aggregator!r} looks at a batch several times: it is for tasks")
         _require_known_blocks(spec)
+        require_unused(spec, ("augment", "adversarial"), "is for tasks in one place: leave it out for sites")
+        if spec.local is not None:
+            where = "is of joint steps, but these sites train by themselves: see Local(weight_decay=…)"
+            require_unused(spec, ("weight_decay", "penalties"), where)
 
     @classmethod
     def problem(cls, spec: Spec, seed: int) -> Problem:
@@ -272,6 +276,16 @@ class LiveSite:
             for name, tensor in tensors.items():
                 tensor.copy_(self._workspace.blocks[block][name].detach())
 
+    @property
+    def rows(self) -> int:
+        """How many samples it has."""
+        return self._source.rows
+
+    @property
+    def validated(self) -> tuple[str, ...]:
+        """Names of the tasks that are measured on its validation data."""
+        return () if self._validation is None else tuple(t for t in self.tasks if t in self._validation.tasks)
+
     def measure(self, source: Source) -> list[Measure]:
         """Measures of the model that is in the workspace, on this site's tasks."""
         tasks = [self._workspace.tasks[t] for t in self.tasks if t in source.tasks]
@@ -314,14 +328,17 @@ class _Setup:
         self._require_holders()
         step = copy.deepcopy(spec.step)
         if step is None and spec.local is None:
-            step = Descend(joint, spec.optimizer, spec.lr, spec.lr_schedule, spec.clip_norm)
+            step = descent(spec, joint)
+        if spec.stopping is not None:
+            spec.stopping.check(self._measured())
+        sizes = {site.name: site.rows for site in self.live}
         assert spec.rounds is not None
         self.joint = joint
         return Problem(
             joint,
             tuple(self.live),
             step or Add(),
-            spec.schedule or Together(),
+            (spec.schedule or Together()).bind(spec.names, sizes.__getitem__),
             spec.rounds,
             self._models,
             self._evaluate,
@@ -355,6 +372,11 @@ class _Setup:
             if task.name in source.tasks:
                 require_task_fits(task, self.model, source)
         return source
+
+    def _measured(self) -> dict[str, tuple[str, ...]]:
+        """Names of what is measured on validation data, by task."""
+        measured = {name for site in self.live for name in site.validated}
+        return {task.name: measures_of(task) for task in self.tasks if task.name in measured}
 
     def _require_holders(self) -> None:
         for task in self.tasks:

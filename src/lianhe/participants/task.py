@@ -12,15 +12,17 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from lianhe.core.adversary import Adversary
 from lianhe.core.checks import require_positive
-from lianhe.core.contribution import Contribution, Measure, Request
+from lianhe.core.contribution import Contribution, Joint, Measure, Request
 from lianhe.core.errors import DataError, SpecError
 from lianhe.core.participant import Participant, Problem
-from lianhe.core.schedule import Together
+from lianhe.core.schedule import Schedule, Together
 from lianhe.core.spec import Model, Spec
 from lianhe.core.step import Descend
 from lianhe.core.streams import Stream
-from lianhe.participants.data import Batch, Feed, Source, as_source, observed
+from lianhe.participants.attack import Attack, require_attackable
+from lianhe.participants.data import Batch, Feed, Inputs, Source, as_source, observed
 from lianhe.participants.losses import Mean, PerSample, mean_loss
 from lianhe.participants.metrics import Metering, MetricLike
 from lianhe.participants.model import (
@@ -119,10 +121,13 @@ class Trunk:
 
     def features(self, feed: Feed, request: Request) -> Tensor:
         """Representation of the round's batch; dropout depends on the round, not on who asks."""
-        keyed(request, feed.name, "forward").seed_global(self.device)
-        x = feed.batch(request.round, request.part).x
+        return self.encode(feed.batch(request.round, request.part).x, feed.name, request)
+
+    def encode(self, x: Inputs, feed: str, request: Request) -> Tensor:
+        """Representation of inputs, under the keys of a feed's batch."""
+        keyed(request, feed, "forward").seed_global(self.device)
         with self.precision():
-            if self._counts(feed.name, request):
+            if self._counts(feed, request):
                 z: Tensor = self.encoder(x)
             else:
                 copies = {name: buffer.clone() for name, buffer in self.encoder.named_buffers()}
@@ -162,6 +167,10 @@ class LiveTask:
 
     def loss(self, z: Tensor, request: Request) -> Tensor:
         """Mean loss over the labels that are there; dropout in a head is a stream of its own."""
+        return self.loss_on(z, self.feed.batch(request.round, request.part), request)
+
+    def loss_on(self, z: Tensor, batch: Batch, request: Request) -> Tensor:
+        """Mean loss over the labels of a batch, from its representation."""
 
         def seed(task: str) -> None:
             # A linear layer draws nothing, and a short step has no time to seed for it; all others might.
@@ -171,14 +180,12 @@ class LiveTask:
         def head(z: Tensor) -> Tensor:
             return self._model.predict(self.name, z, seed)
 
-        return task_loss(
-            self.task,
-            self._mean,
-            head,
-            z,
-            self.feed.batch(request.round, request.part),
-            self.trunk.precision(),
-        )
+        return task_loss(self.task, self._mean, head, z, batch, self.trunk.precision())
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """Names of what is measured on validation data; none where there are none."""
+        return () if self._validation is None else measures_of(self.task)
 
     def contribute(self, request: Request) -> Sequence[Contribution]:
         """Gradient of the own loss, by the plain way: a forward and a backward pass for this task alone."""
@@ -201,6 +208,11 @@ class LiveTask:
             return ()
         measures = evaluate(self._model, [self.task], self._validation)
         return (Contribution(self.name, {}, measures=tuple(measures)),)
+
+    @property
+    def size(self) -> int:
+        """How many labels there are."""
+        return self.feed.source.labelled(self.name)
 
     def state_dict(self) -> Mapping[str, Any]:
         """Nothing: all that a task has is in the joint."""
@@ -232,14 +244,19 @@ class _Setup:
 
     def problem(self) -> Problem:
         joint = joint_of(self.model)
-        live = tuple(self._live(task) for task in self.tasks)
+        live = {task.name: self._live(task) for task in self.tasks}
         spec, step = self.spec, copy.deepcopy(self.spec.step)
+        schedule = (spec.schedule or Together()).bind(spec.names, lambda name: live[name].size)
+        if spec.stopping is not None:
+            spec.stopping.check({t.name: t.measured for t in live.values() if t.measured})
+        if spec.adversarial is not None:
+            self._set_up_attacks(spec.adversarial, tuple(live.values()), schedule, joint)
         return Problem(
             joint,
-            live,
-            step or Descend(joint, spec.optimizer, spec.lr, spec.lr_schedule, spec.clip_norm),
-            spec.schedule or Together(),
-            spec.rounds or (spec.epochs or 1) * max(t.feed.source.batches for t in live),
+            tuple(live.values()),
+            step or descent(spec, joint),
+            schedule,
+            spec.rounds or (spec.epochs or 1) * max(t.feed.source.batches for t in live.values()),
             lambda _: {"": self.model},
             self._evaluate,
         )
@@ -257,8 +274,23 @@ class _Setup:
         data = task.data if own else self.spec.data
         source = self._source("training", data, task, self.spec.batch_size, owner)
         if id(source) not in self._feeds:
-            self._feeds[id(source)] = Feed(source, self.seed, task.name if own else "")
+            self._feeds[id(source)] = Feed(source, self.seed, task.name if own else "", self.spec.augments)
         return self._feeds[id(source)]
+
+    def _set_up_attacks(
+        self, adversary: Adversary, live: Sequence[LiveTask], schedule: Schedule, joint: Joint
+    ) -> None:
+        names = self.spec.names
+        for feed in self._feeds.values():
+            require_attackable(feed.source.few().x, adversary)
+            feed.attack = Attack(
+                adversary,
+                self.trunk,
+                self.model,
+                [task for task in live if task.feed is feed],
+                lambda round_: schedule.cohort(Stream(self.seed, round_), names),
+                lambda round_: Request(Stream(self.seed, round_), joint),
+            )
 
     def _validation(self, task: Task) -> Source | None:
         own = task.validation is not None or task.data is not None
@@ -291,6 +323,19 @@ class _Setup:
 _EVALUATION_BATCH = 4096
 
 
+def descent(spec: Spec, joint: Joint) -> Descend:
+    """Joint steps as a specification wants them."""
+    return Descend(
+        joint,
+        spec.optimizer,
+        spec.lr,
+        spec.lr_schedule,
+        spec.clip_norm,
+        spec.weight_decay,
+        copy.deepcopy(spec.penalties),
+    )
+
+
 def keyed(request: Request, name: str, step: str) -> Stream:
     """Key of what is drawn for a batch; parts of a batch draw apart."""
     stream, (i, k) = request.stream, request.part
@@ -316,6 +361,11 @@ def reading_order(task: str, reads: Mapping[str, Sequence[str]]) -> tuple[str, .
 
     visit(task, ())
     return tuple(order)
+
+
+def measures_of(task: Task) -> tuple[str, ...]:
+    """Names of what is measured of a task."""
+    return ("loss", *(Metering(metric, task.name, task.loss).name for metric in task.metrics))
 
 
 def labels_by_task(data: Any, task: str) -> Any:
