@@ -38,7 +38,7 @@ RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 
 #: what every method must be compared with, however it is called
 BASELINES = ("solo", "sum", "tuned", "random")
-METHODS = ("mgda", "pcgrad", "cagrad", "upgrad")
+METHODS = ("uncertainty", "famo", "cagrad", "upgrad")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from lianhe.experiment.tuning.setting import FIXED
 SEARCHABLE = ("weights", "lr", "aggregator")
 
 #: balancing methods that are tried where nobody says which
-DEFAULT_METHODS = ("random", "pcgrad", "cagrad", "upgrad")
+DEFAULT_METHODS = ("uncertainty", "famo", "imtlg", "cagrad", "upgrad")
 
 #: balancing methods by name; None for fixed weights, and for the specification's own under ""
 Methods: TypeAlias = Mapping[str, Aggregator | None]
