@@ -31,7 +31,9 @@ def test_the_equation_holds_with_a_ridge_on_nasty_matrices(name):
 def test_the_closed_form_for_two_is_newtons(seed):
     G = gramian(rows(2, 2, seed) * torch.tensor([[1.0], [10.0 ** (seed % 5 - 2)]], dtype=torch.float64))
     for eps in (0.0, 1e-3):
-        torch.testing.assert_close(bargain(G, eps), _newton(G, eps, torch.ones(2, dtype=torch.float64), 1.0), rtol=1e-9, atol=0)
+        torch.testing.assert_close(
+            bargain(G, eps), _newton(G, eps, torch.ones(2, dtype=torch.float64), 1.0), rtol=1e-9, atol=0
+        )
 
 
 def test_gains_do_not_depend_on_the_rows_scales():

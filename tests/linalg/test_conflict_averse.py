@@ -68,7 +68,12 @@ def test_the_closed_form_for_two_is_newtons(seed, shift, c):
         rows(2, 3, seed, shift) * torch.tensor([[1.0], [10.0 ** (seed % 5 - 2)]], dtype=torch.float64)
     )
     for eps in (0.0, 1e-3):
-        torch.testing.assert_close(conflict_averse(G, c, eps), _newton(G, c, eps), rtol=1e-6, atol=1e-9)
+        torch.testing.assert_close(
+            conflict_averse(G, c, eps),
+            _newton(G, c, eps, torch.full((2,), 0.5, dtype=torch.float64)),
+            rtol=1e-6,
+            atol=1e-9,
+        )
 
 
 @pytest.mark.parametrize("m", [2, 5])

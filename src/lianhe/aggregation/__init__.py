@@ -1,27 +1,36 @@
 """How the rows of a round become one: one method, one file."""
 
+from lianhe.aggregation.alignedmtl import AlignedMTL
 from lianhe.aggregation.cagrad import CAGrad
+from lianhe.aggregation.certified import Certified
 from lianhe.aggregation.confident import Chosen, Confident
+from lianhe.aggregation.config import ConFIG
 from lianhe.aggregation.dbmtl import DBMTL
+from lianhe.aggregation.dualproj import DualProj
 from lianhe.aggregation.dwa import DWA
 from lianhe.aggregation.excessmtl import ExcessMTL
+from lianhe.aggregation.fairgrad import FairGrad
 from lianhe.aggregation.famo import FAMO
 from lianhe.aggregation.fixed import Fixed
 from lianhe.aggregation.geometricmean import GeometricMean
 from lianhe.aggregation.graddrop import GradDrop
 from lianhe.aggregation.gradnorm import GradNorm
+from lianhe.aggregation.gradvac import GradVac
 from lianhe.aggregation.greedysoup import GreedySoup
 from lianhe.aggregation.heldoutweights import HeldOutWeights
+from lianhe.aggregation.imtlg import IMTLG
 from lianhe.aggregation.imtll import IMTLL
 from lianhe.aggregation.krum import Krum
 from lianhe.aggregation.mean import Mean
 from lianhe.aggregation.median import Median
 from lianhe.aggregation.mgda import MGDA
 from lianhe.aggregation.moco import MoCo
+from lianhe.aggregation.modo import MoDo
 from lianhe.aggregation.nashmtl import NashMTL
 from lianhe.aggregation.pcgrad import PCGrad
 from lianhe.aggregation.randomweights import RandomWeights
 from lianhe.aggregation.scaleinvariant import ScaleInvariant
+from lianhe.aggregation.sdmgrad import SDMGrad
 from lianhe.aggregation.stch import STCH
 from lianhe.aggregation.sum import Sum
 from lianhe.aggregation.trimmedmean import TrimmedMean
@@ -32,26 +41,35 @@ from lianhe.core.aggregator import Aggregator
 
 #: aggregators that a file may name; those that are made of functions or tensors are missing
 AGGREGATORS: dict[str, type[Aggregator]] = {
+    "alignedmtl": AlignedMTL,
     "cagrad": CAGrad,
+    "certified": Certified,
     "confident": Confident,
+    "config": ConFIG,
     "dbmtl": DBMTL,
+    "dualproj": DualProj,
     "dwa": DWA,
     "excessmtl": ExcessMTL,
+    "fairgrad": FairGrad,
     "famo": FAMO,
     "fixed": Fixed,
     "geometricmean": GeometricMean,
     "graddrop": GradDrop,
     "gradnorm": GradNorm,
+    "gradvac": GradVac,
+    "imtlg": IMTLG,
     "imtll": IMTLL,
     "krum": Krum,
     "mean": Mean,
     "median": Median,
     "mgda": MGDA,
     "moco": MoCo,
+    "modo": MoDo,
     "nashmtl": NashMTL,
     "pcgrad": PCGrad,
     "random": RandomWeights,
     "scaleinvariant": ScaleInvariant,
+    "sdmgrad": SDMGrad,
     "stch": STCH,
     "sum": Sum,
     "trimmedmean": TrimmedMean,
@@ -65,26 +83,35 @@ __all__ = [
     "DBMTL",
     "DWA",
     "FAMO",
+    "IMTLG",
     "IMTLL",
     "MGDA",
     "STCH",
+    "AlignedMTL",
     "CAGrad",
+    "Certified",
     "Chosen",
+    "ConFIG",
     "Confident",
+    "DualProj",
     "ExcessMTL",
+    "FairGrad",
     "Fixed",
     "GeometricMean",
     "GradDrop",
     "GradNorm",
+    "GradVac",
     "GreedySoup",
     "HeldOutWeights",
     "Krum",
     "Mean",
     "Median",
     "MoCo",
+    "MoDo",
     "NashMTL",
     "PCGrad",
     "RandomWeights",
+    "SDMGrad",
     "ScaleInvariant",
     "Sum",
     "TrimmedMean",

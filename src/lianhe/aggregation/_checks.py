@@ -66,6 +66,18 @@ def of_rows(argument: str, values: PerRow, stack: Stack) -> list[float]:
     return [values[name] for name in stack.names]
 
 
+def preferred(aggregator: str, preference: PerRow | None, stack: Stack) -> list[float]:
+    """Return how much each row is wanted, in their order; 1/m each if there is no preference."""
+    if preference is None:
+        return [1 / len(stack)] * len(stack)
+    return of_rows(f"{aggregator}: preference", preference, stack)
+
+
+def preference_of(aggregator: str, preference: PerRow | None) -> PerRow | None:
+    """Return a frozen copy of a preference, each number of it >= 0."""
+    return None if preference is None else per_row(f"{aggregator}: preference", preference, low=0)
+
+
 def shares(aggregator: str, stack: Stack) -> Tensor:
     """Return the rows' weights divided by their sum, [m], float64."""
     weights = stack.weights
@@ -81,12 +93,25 @@ def shares(aggregator: str, stack: Stack) -> Tensor:
 
 def finite_gramian(aggregator: str, stack: Stack) -> Tensor:
     """Return the inner products of the rows, [m, m], float64, without a graph."""
-    gramian = stack.gramian().detach()
-    if not math.isfinite(float(gramian.sum())):
-        bad = ~torch.isfinite(gramian.diagonal())
+    return _finite(aggregator, stack, stack.gramian().detach())
+
+
+def finite_cross(aggregator: str, stack: Stack) -> Tensor:
+    """Return the inner products of two independent estimates of the rows, as `finite_gramian` does."""
+    return _finite(aggregator, stack, stack.cross().detach())
+
+
+def finite_products(aggregator: str, stack: Stack, weights: Tensor) -> Tensor:
+    """Return the inner products of the rows with a weighted sum of them, [m], float64, without a graph."""
+    return _finite(aggregator, stack, stack.products(weights).detach())
+
+
+def _finite(aggregator: str, stack: Stack, products: Tensor) -> Tensor:
+    if not math.isfinite(float(products.sum())):
+        bad = ~torch.isfinite(products.diagonal() if products.ndim == 2 else products)
         names = [name for name, is_bad in zip(stack.names, bad.tolist(), strict=True) if is_bad]
         raise NonFiniteError(
             f"{aggregator}: the rows of {', '.join(names or stack.names)} have infinite or undefined inner "
             "products: lower the learning rate, clip the rows, or look at their data"
         )
-    return gramian
+    return products

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
-from lianhe.aggregation._checks import finite_gramian, number
+from lianhe.aggregation._checks import PerRow, finite_gramian, number, of_rows, preference_of
 from lianhe.core.aggregator import Needs, Weighting
 from lianhe.core.stack import Stack
 from lianhe.linalg import bargain
@@ -16,9 +17,9 @@ from lianhe.linalg import bargain
 class NashMTL(Weighting):
     """The rows' Nash bargaining solution: equal relative gains, whatever the rows' scales.
 
-    G'a = 1/a with a > 0 and G' = G / ||G||_F; then w = a min(1, max_norm / ||Jᵀa||).
+    G'a = p/a with a > 0 and G' = G / ||G||_F; then w = a min(1, max_norm / ||Jᵀa||).
 
-    ||Jᵀa|| is sqrt(m ||G||_F) before it is clipped. So with `max_norm` None the step grows in proportion to
+    ||Jᵀa|| is sqrt(||G||_F Σ p) before it is clipped. So with `max_norm` None the step grows in proportion to
     the gradients, and with a number it has exactly that length whenever gradients are large: the learning
     rate then sets the length of the step, and gradients only its direction. The authors' default is 1.
 
@@ -26,9 +27,12 @@ class NashMTL(Weighting):
         max_norm: greatest length of the result; None, or `inf` in a file, for no clipping.
         eps: ridge relative to each row's squared length; bounds a where rows cancel and no direction
             helps all of them. Larger values are more cautious there.
+        preference: p, the rows' bargaining power, by row name, or in the order of the rows, >= 0; 1 each, as
+            in the paper, if None.
 
     Raises:
         SpecError: if an argument is out of range.
+        AggregationError: if the preference does not fit the rows.
         NonFiniteError: if a row is not finite.
 
     Example:
@@ -43,15 +47,21 @@ class NashMTL(Weighting):
 
     needs: ClassVar[Needs] = "gramian"
 
-    def __init__(self, max_norm: float | None = 1.0, eps: float = 1e-8) -> None:
+    def __init__(
+        self, max_norm: float | None = 1.0, eps: float = 1e-8, preference: PerRow | None = None
+    ) -> None:
         if max_norm is not None and max_norm != math.inf:
             number("NashMTL: max_norm", max_norm, 0, hint="1 is usual; None means no clipping")
         self.max_norm = max_norm
         self.eps = number("NashMTL: eps", eps, 0, hint="1e-8 is usual")
+        self.preference = preference_of("NashMTL", preference)
 
     def weigh(self, stack: Stack) -> Tensor:
         gramian = finite_gramian("NashMTL", stack)
-        weights = bargain(gramian, self.eps) * math.sqrt(float(gramian.norm()))
+        power = None
+        if self.preference is not None:
+            power = torch.tensor(of_rows("NashMTL: preference", self.preference, stack), dtype=torch.float64)
+        weights = bargain(gramian, self.eps, power) * math.sqrt(float(gramian.norm()))
         if self.max_norm is None:
             return weights
         length = math.sqrt(max(float(weights @ gramian @ weights), 0.0))

@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lianhe.aggregation._checks import PerRow, finite_gramian, number, of_rows, per_row
+from lianhe.aggregation._checks import PerRow, finite_gramian, number, preference_of, preferred
 from lianhe.core.aggregator import Needs, Weighting
 from lianhe.core.stack import Stack
 from lianhe.linalg import project_on_dual_cone
@@ -43,16 +43,14 @@ class UPGrad(Weighting):
     def __init__(
         self, preference: PerRow | None = None, norm_eps: float = 1e-4, reg_eps: float = 1e-4
     ) -> None:
-        self.preference = None if preference is None else per_row("UPGrad: preference", preference, low=0)
+        self.preference = preference_of("UPGrad", preference)
         self.norm_eps = number("UPGrad: norm_eps", norm_eps, 0, hint="1e-4 is usual")
         self.reg_eps = number("UPGrad: reg_eps", reg_eps, 0, hint="1e-4 is usual")
 
     def weigh(self, stack: Stack) -> Tensor:
         gramian = finite_gramian("UPGrad", stack)
         m = len(stack)
-        wanted = (
-            [1 / m] * m if self.preference is None else of_rows("UPGrad: preference", self.preference, stack)
-        )
+        wanted = preferred("UPGrad", self.preference, stack)
         trace = float(gramian.trace())
         if m == 1 or trace <= 0 or trace < self.norm_eps or float(gramian.min()) >= 0:
             return torch.tensor(wanted, dtype=torch.float64)

@@ -1,5 +1,6 @@
 """Small linear algebra on torch alone: flattening, Gramians, and the solvers of the weightings."""
 
+from lianhe.linalg.align import align
 from lianhe.linalg.bargain import bargain
 from lianhe.linalg.conflict_averse import conflict_averse
 from lianhe.linalg.dual_cone import project_on_dual_cone
@@ -7,9 +8,11 @@ from lianhe.linalg.flatten import flatten
 from lianhe.linalg.gramian import gramian
 from lianhe.linalg.nearest import project_on_simplex
 from lianhe.linalg.nonnegative import nonnegative_qp
+from lianhe.linalg.projections import with_projections
 from lianhe.linalg.simplex import min_norm_in_simplex
 
 __all__ = [
+    "align",
     "bargain",
     "conflict_averse",
     "flatten",
@@ -18,4 +21,5 @@ __all__ = [
     "nonnegative_qp",
     "project_on_dual_cone",
     "project_on_simplex",
+    "with_projections",
 ]

@@ -23,8 +23,8 @@ def project_on_simplex(point: Tensor) -> Tensor:
         [0.7, 0.3, 0.0]
 
     Source:
-        M. Held, P. Wolfe and H. Crowder, "Validation of subgradient optimization", Mathematical Programming 6,
-        1974.
+        M. Held, P. Wolfe and H. Crowder, "Validation of subgradient optimization", Mathematical Programming
+        6, 1974.
     """
     # Measured from the largest entry, at which w is positive: so that large ones cost no digits.
     shifted = point - point.max()
