@@ -183,13 +183,17 @@ def _can_reinitialise(spec: Spec) -> bool:
 
 
 def _score(seed: int, name: str, part: Part, r: Record) -> Score:
-    who = part.rename.get(r.participant, r.participant)
-    return Score(seed, name, who, r.task, r.name, r.value, r.higher_is_better)
+    return Score(seed, name, *_who(part, r), r.name, r.value, r.higher_is_better)
 
 
 def _point(seed: int, name: str, part: Part, r: Record) -> CurvePoint:
-    who = part.rename.get(r.participant, r.participant)
-    return CurvePoint(seed, name, who, r.task, r.name, r.round, r.value)
+    return CurvePoint(seed, name, *_who(part, r), r.name, r.round, r.value)
+
+
+def _who(part: Part, r: Record) -> tuple[str, str]:
+    """Participant and task, under the names that the part reports them by; a task is its own participant."""
+    name = part.rename.get(r.participant, r.participant)
+    return name, name if r.task == r.participant else r.task
 
 
 def _wanted(score: Score, metrics: Sequence[str] | None, runs: Sequence[_Run]) -> bool:
