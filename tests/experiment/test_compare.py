@@ -8,6 +8,7 @@ from torch import nn
 
 import lianhe as lh
 from lianhe.experiment.trial import pooled, split, trial
+from lianhe.regularisation import EarlyStopping
 
 
 def two_tasks(rounds: int = 30) -> lh.Spec:
@@ -53,6 +54,35 @@ def test_sites_are_compared_with_solo_and_pooled() -> None:
     units = {("n", "a"), ("n", "b"), ("s", "a"), ("w", "b")}
     for name in ("joint", "solo", "pooled"):
         assert {(s.participant, s.task) for s in comparison.scores if s.alternative == name} == units
+
+
+def test_tasks_with_data_of_their_own_are_compared_with_one_task_on_all_of_them() -> None:
+    g = torch.Generator().manual_seed(2)
+    domains = {name: torch.randn(40, 3, generator=g) for name in ("north", "south")}
+    x, y = torch.cat([*domains.values()]), torch.full((2, 80), -100)
+    y[0, :40], y[1, 40:] = (x[:40, 0] > 0).long(), (x[40:, 0] > 0).long()
+
+    def task(name: str, rows: torch.Tensor) -> lh.Task:
+        data = (rows, (rows[:, 0] > 0).long())
+        return lh.Task(name, lambda: nn.Linear(3, 2), metrics=["accuracy"], data=data)
+
+    def this(seed: int) -> lh.Trial:
+        joint = lh.Spec([task(n, rows) for n, rows in domains.items()], encoder=nn.Linear(3, 3), rounds=2)
+        one = joint.replace(participants=[task("pooled", x)])
+        everywhere = [
+            lh.Part(one, (rows, {"pooled": (rows[:, 0] > 0).long()}), {"pooled": name})
+            for name, rows in domains.items()
+        ]
+        test = (x, {"north": y[0], "south": y[1]})
+        return lh.Trial(lh.Part(joint, test), {"pooled": everywhere}, test_to_train=0)
+
+    comparison = lh.compare(this, ["pooled"], seeds=range(2))
+    assert comparison.units == (("north", "north", "accuracy"), ("south", "south", "accuracy"))
+    assert {(d.participant, d.task) for d in comparison.differences} == {
+        ("north", "north"),
+        ("south", "south"),
+    }
+    assert {cost.alternative: cost.parameters for cost in comparison.costs} == {"joint": 28, "pooled": 20}
 
 
 def test_nothing_is_claimed_where_labels_are_noise() -> None:
@@ -111,3 +141,73 @@ def test_what_needs_several_rows_is_left_out_where_there_is_one() -> None:
     assert lh.compare(sites, ["solo", "pooled"], seeds=range(2)).alternatives == ("joint", "solo", "pooled")
     tasks = two_tasks(3).replace(schedule=lh.Sampled(2), aggregator=lh.Fixed([1.0, 2.0]))
     assert lh.compare(tasks, ["solo"], seeds=range(2)).alternatives == ("joint", "solo")
+
+
+def test_early_stopping_never_looks_at_the_rows_that_are_tested_on() -> None:
+    spec = two_tasks(20).replace(evaluate_every=5)
+    stopped = trial(spec.replace(stopping=EarlyStopping("a.accuracy")), seed=0, test=0.25, prepare=None)
+    rows = {
+        name: {tuple(row) for row in data[0].tolist()}
+        for name, data in (
+            ("train", stopped.joint.spec.data),
+            ("measured", stopped.joint.spec.validation),
+            ("test", stopped.joint.test),
+        )
+    }
+    assert [len(part) for part in rows.values()] == [90, 30, 40]
+    assert not rows["measured"] & (rows["test"] | rows["train"])
+    assert stopped.test_to_train == pytest.approx(40 / 90)
+    assert trial(spec, seed=0, test=0.25, prepare=None).test_to_train == pytest.approx(40 / 120)
+
+
+def test_aggregators_and_baselines_are_known_by_name() -> None:
+    comparison = lh.compare(two_tasks(5), ["sum", "random", "by_size", "by_difficulty"], seeds=range(2))
+    assert comparison.alternatives == ("joint", "sum", "random", "by_size", "by_difficulty")
+    again = lh.compare(two_tasks(5), [lh.Sum()], seeds=range(2))
+    assert comparison.values["sum", comparison.units[0]] == again.values["sum", again.units[0]]
+
+
+@pytest.mark.parametrize(("name", "valid"), [("tunde", "tuned"), ("upgard", "upgrad"), ("by_siz", "by_size")])
+def test_a_misspelt_baseline_or_aggregator_is_named_with_the_nearest(name, valid) -> None:
+    with pytest.raises(lh.UnknownNameError, match=f"did you mean '{valid}'"):
+        lh.compare(two_tasks(2), [name], seeds=range(2))
+
+
+def test_what_has_no_default_options_is_refused_with_the_way_out() -> None:
+    with pytest.raises(lh.SpecError, match=r"'fixed' has no default weights: give Fixed\(…\)"):
+        lh.compare(two_tasks(2), ["fixed"], seeds=range(2))
+
+
+def test_baselines_of_tasks_are_not_for_sites() -> None:
+    with pytest.raises(lh.UnknownNameError, match="unknown alternative 'tuned'"):
+        lh.compare(three_sites(), ["tuned"], seeds=range(2))
+
+
+def test_tuned_weights_pay_for_their_search_and_never_see_a_test_row(monkeypatch) -> None:
+    seen: list[lh.Spec] = []
+
+    def spy(spec: lh.Spec, **options):
+        seen.append(spec)
+        return lh.tune(spec, **options)
+
+    monkeypatch.setattr("lianhe.experiment.baselines.tune", spy)
+    spec = two_tasks(10).replace(evaluate_every=5)
+    comparison = lh.compare(spec, {"tuned": lh.Tuned(trials=4)}, seeds=range(2))
+    seconds = {cost.alternative: cost.seconds for cost in comparison.costs}
+    assert seconds["tuned"] > 2 * seconds["joint"]
+    for seed, given in enumerate(seen):
+        this = trial(spec, seed=seed, test=0.25, prepare=None)
+        assert torch.equal(given.data[0], this.joint.spec.data[0])
+
+
+def test_tuned_weights_start_from_the_seed_s_initial_weights_like_all_others() -> None:
+    class Looks(lh.Baseline):
+        name = "looks"
+
+        def parts(self, joint: lh.Part, seed: int):
+            self.spec = joint.spec
+            return [joint]
+
+    looks = Looks()
+    lh.compare(two_tasks(2).replace(encoder=lh.nets.MLP(4, [8])), [looks], seeds=range(2))
+    assert looks.spec.reinitialise

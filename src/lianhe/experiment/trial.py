@@ -99,11 +99,12 @@ def _trial_of_tasks(spec: Spec, seed: int, test: float, prepare: Fit | None) -> 
         raise SpecError("data: tasks with data of their own are compared by a function from seed to Trial")
     halves = split(spec.data, test, Stream(seed, 0, "", "split"))
     train, held_out = _prepared([halves[0]], [halves[1]], prepare)
-    joint = spec.replace(data=train[0], validation=held_out[0] if spec.evaluate_every else None)
+    train, measured = _measured(spec, train, held_out, [Stream(seed, 0, "", "validation")], test)
+    joint = spec.replace(data=train[0], validation=measured[0])
     # One task alone has nothing to reconcile, and nobody to take turns with.
     alone = {"aggregator": None, "schedule": None}
     solo = [Part(joint.replace(participants=[task], **alone), held_out[0]) for task in spec.participants]
-    return Trial(Part(joint, held_out[0]), {"solo": solo}, _ratio(test))
+    return Trial(Part(joint, held_out[0]), {"solo": solo}, _ratio(spec, test))
 
 
 def _trial_of_sites(spec: Spec, seed: int, test: float, prepare: Fit | None) -> Trial:
@@ -111,7 +112,8 @@ def _trial_of_sites(spec: Spec, seed: int, test: float, prepare: Fit | None) -> 
     halves = [split(site.data, test, Stream(seed, 0, site.name, "split")) for site in sites]
     train, held_out = _prepared([a for a, _ in halves], [b for _, b in halves], prepare)
     names = [site.name for site in sites]
-    measured = held_out if spec.evaluate_every else [None] * len(sites)
+    streams = [Stream(seed, 0, name, "validation") for name in names]
+    train, measured = _measured(spec, train, held_out, streams, test)
     parts = [Site(n, data, m) for n, data, m in zip(names, train, measured, strict=True)]
     tests = dict(zip(names, held_out, strict=True))
     joint = spec.replace(participants=parts)
@@ -120,7 +122,7 @@ def _trial_of_sites(spec: Spec, seed: int, test: float, prepare: Fit | None) -> 
     alone = _of_sites(joint, [together])
     # One site that holds everything: the same loop, the same passes over the rows, and no border.
     everywhere = [Part(alone, {POOLED: tests[name]}, {POOLED: name}) for name in names]
-    return Trial(Part(joint, tests), {"solo": solo, POOLED: everywhere}, _ratio(test))
+    return Trial(Part(joint, tests), {"solo": solo, POOLED: everywhere}, _ratio(spec, test))
 
 
 #: the site that holds all rows of all sites
@@ -222,8 +224,22 @@ def _absent(like: Tensor, rows: int) -> Tensor:
     return like.new_full((rows, *like.shape[1:]), fill)
 
 
-def _ratio(test: float) -> float:
-    return test / (1 - test)
+def _measured(
+    spec: Spec, train: list[Any], held_out: list[Any], streams: Sequence[Stream], share: float
+) -> tuple[list[Any], list[Any]]:
+    """Training rows, and rows to be measured on the way: the test rows, which nothing depends on then.
+
+    Early stopping does depend on them, so that it gets rows of its own, split off the training rows.
+    """
+    if spec.stopping is not None:
+        parts = [split(rows, share, stream) for rows, stream in zip(train, streams, strict=True)]
+        return [a for a, _ in parts], [b for _, b in parts]
+    return train, held_out if spec.evaluate_every else [None] * len(train)
+
+
+def _ratio(spec: Spec, test: float) -> float:
+    """n_test / n_train."""
+    return test / (1 - test) / (1 if spec.stopping is None else 1 - test)
 
 
 def without_pool(spec: Spec) -> Spec:
