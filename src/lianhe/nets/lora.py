@@ -81,22 +81,28 @@ class Adapters(nn.Module):
             self.base.requires_grad_(False)
         self.tasks, self.scale = tuple(sharing.tasks), (sharing.alpha or sharing.rank) / sharing.rank
         weights = _weights(self.base, sharing.layers)
-        self.names = tuple(weights)
+        different = {id(weight): weight for weight in weights.values()}
+        #: number of the change that each weight gets; layers that share a weight share its change
+        self.names = {name: list(different).index(id(weight)) for name, weight in weights.items()}
         self.changes = nn.ModuleList(
-            nn.ModuleList(Change(weight, sharing.rank) for weight in weights.values()) for _ in self.tasks
+            nn.ModuleList(Change(weight, sharing.rank) for weight in different.values()) for _ in self.tasks
         )
 
     def forward(self, x: Any) -> dict[str, Any]:
         """Run the encoder once a task."""
-        return {task: functional_call(self.base, self.weights(task), (x,)) for task in self.tasks}
+        # All layers that share a weight are named: torch need not look for them.
+        return {
+            task: functional_call(self.base, self.weights(task), (x,), tie_weights=False)
+            for task in self.tasks
+        }
 
     def weights(self, task: str) -> dict[str, Tensor]:
         """Changed weights of a task, by name."""
         require_task(task, self.tasks, "Adapters")
-        changes = list(self.changes)[self.tasks.index(task)].children()
+        changes = list(list(self.changes)[self.tasks.index(task)].children())
         return {
-            name: change(self.base.get_parameter(name), self.scale)
-            for name, change in zip(self.names, changes, strict=True)
+            name: changes[number](self.base.get_parameter(name), self.scale)
+            for name, number in self.names.items()
         }
 
     def private(self) -> Mapping[str, Mapping[str, Tensor]]:
@@ -136,8 +142,9 @@ class Change(nn.Module):
 
 
 def _weights(base: nn.Module, layers: Sequence[str] | None) -> dict[str, Tensor]:
-    """Weights that are changed, by name; one that several layers share is changed once."""
-    modules, parameters = dict(base.named_modules()), dict(base.named_parameters())
+    """Weights that are changed, by name."""
+    modules = dict(base.named_modules())
+    parameters = dict(base.named_parameters(remove_duplicate=False))
     if layers is None:
         layers = [n for n, m in modules.items() if isinstance(m, (nn.Linear, nn.Conv1d, nn.Conv2d))]
     for layer in layers:
