@@ -15,7 +15,7 @@ from lianhe.core.contribution import Joint
 from lianhe.core.errors import SpecError
 from lianhe.engines import SharedEngine
 from lianhe.experiment.fit import fit
-from lianhe.nets import DSelectK, MMoE
+from lianhe.nets import DSelectK, MMoE, Pick
 
 
 def _weights(code: Tensor, experts: int, k: int, gamma: float) -> list[float]:
@@ -58,6 +58,19 @@ def test_a_head_mixes_experts_example_by_example() -> None:
         outputs = torch.stack([e(x) for e in encoder.experts.experts], 1)
         expected = head.tower(torch.einsum("ne,nef->nf", weights, outputs))
         torch.testing.assert_close(head(encoder(x)), expected)
+
+
+def test_codes_of_inputs_that_are_not_one_tensor() -> None:
+    def code(outputs: int) -> nn.Module:
+        return Pick("x", nn.Linear(4, outputs))
+
+    sharing = DSelectK(lambda: Pick("x", nn.Linear(4, 5)), experts=3, k=2, make_gate=code)
+    encoder, head = seeded(sharing.encoder, 0), seeded(lambda: sharing.head("a"), 1)
+    x = torch.randn(6, 4, dtype=F64)
+    weights = head.gate.weights({"x": x})
+    expected = [_weights(row, 3, 2, 1.0) for row in head.gate.code.body(x).detach()]
+    torch.testing.assert_close(weights, torch.tensor(expected, dtype=F64))
+    assert head(encoder({"x": x})).shape == (6, 5)
 
 
 def test_a_decided_selector_uses_one_expert_and_no_other() -> None:

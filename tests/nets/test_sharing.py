@@ -16,7 +16,7 @@ from lianhe.core.errors import SpecError
 from lianhe.core.streams import Stream
 from lianhe.engines import SharedEngine
 from lianhe.experiment.fit import fit
-from lianhe.nets import LoRA, MMoE, parameter_count
+from lianhe.nets import LoRA, MMoE
 from lianhe.participants.model import fresh
 
 vectors = pytest.mark.parametrize("sharing", VECTORS.values(), ids=VECTORS)
@@ -123,14 +123,16 @@ def test_towers_by_task_become_heads_by_task() -> None:
     assert {t: h(z).shape[1] for t, h in heads.items()} == {"kind": 3, "flag": 1}
 
 
-def test_counting_parameters() -> None:
-    sharing = VECTORS["mmoe"]
-    of_expert = 4 * 6 + 6 + 6 * 5 + 5
-    assert parameter_count(sharing.encoder()) == 3 * of_expert
-    assert parameter_count(sharing.head("kind", nn.Linear(5, 3))) == 3 * 4 + 5 * 3 + 3
-    frozen = LoRA(lambda: nn.Linear(4, 5), TASKS, rank=2, freeze=True).encoder()
-    assert parameter_count(frozen) == 25 + 3 * 18
-    assert parameter_count(frozen, frozen=False) == 3 * 18
+@vectors
+def test_mixed_precision(sharing) -> None:
+    x, y = table(missing=0.2)
+    data = x.float(), {t: labels if t == "kind" else labels.float() for t, labels in y.items()}
+    given = spec(sharing, data, autocast=torch.bfloat16, aggregator=Shortest(), rounds=2)
+    given.encoder.float()
+    for task in given.participants:
+        task.head.float()
+    weights = weights_of(fit(given, engine=SharedEngine()))
+    assert all(w.dtype == torch.float32 for n, w in weights.items() if "num_batches" not in n)
 
 
 @pytest.mark.parametrize("name", ["ple two", "crossstitch", "mtan", "lora"])
