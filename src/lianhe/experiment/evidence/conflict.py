@@ -24,6 +24,9 @@ from lianhe.report import Page, write
 _ROUNDING = 1e-6
 """A cosine above minus this is no conflict: float32 carries seven digits."""
 
+_UPHILL = 1e-3
+"""A task is pushed uphill if it loses more than this share of what a step of its own would gain."""
+
 
 @dataclass(frozen=True, slots=True)
 class PairSeen:
@@ -53,7 +56,8 @@ class TaskSeen:
     Args:
         task: its name.
         looks: how often it was seen.
-        uphill: share of these at which the update raised its loss, to first order, ⟨g_t, d⟩ < 0.
+        uphill: share of these at which the update d raised its loss, to first order, ⟨g_t, d⟩ < -ε ||g_t||².
+            ε is 0.001, for methods that avoid conflicts solve for d with errors of that order and below.
         cosine: mean cosine of its gradient and the update.
         length: mean length of its gradient.
     """
@@ -184,7 +188,8 @@ def _task(looks: Sequence[Look], name: str) -> TaskSeen:
                 sums[look.round][at] += value
     cosines = [cosine for products in sums.values() if math.isfinite(cosine := _cosine(*products))]
     length = fmean(math.sqrt(max(0.0, square)) for _, square, _ in sums.values())
-    return TaskSeen(name, len(sums), _share(cosines), fmean(cosines) if cosines else 0.0, length)
+    uphill = fmean(product < -_UPHILL * square for product, square, _ in sums.values())
+    return TaskSeen(name, len(sums), uphill, fmean(cosines) if cosines else 0.0, length)
 
 
 def _layers(looks: Sequence[Look]) -> Iterable[LayerSeen]:
