@@ -22,8 +22,17 @@ def require_budget(who: str, eps: float, share: float, within: Range | None) -> 
     require_positive(f"share of {who}", share)
     if share > 1:
         raise SpecError(f"share of {who}={share!r}: must be at most 1, all samples")
-    if within is not None and not (len(within) == 2 and within[0] < within[1]):
+    if within is not None and not _is_range(within):
         raise SpecError(f"within of {who}={within!r}: must be (least, greatest), such as (0.0, 1.0), or None")
+
+
+def _is_range(within: object) -> bool:
+    numbers = within if isinstance(within, (tuple, list)) else ()
+    return (
+        len(numbers) == 2
+        and all(isinstance(number, (int, float)) for number in numbers)
+        and numbers[0] < numbers[1]
+    )
 
 
 def slopes(inputs: Sequence[Tensor], loss: JointLoss) -> tuple[Tensor, ...]:
