@@ -17,7 +17,7 @@ import pytest
 import torch
 from tests.aggregation.common import as_collected, as_rows, losses, names
 from tests.linalg.cases import nasty, rows
-from tests.toys import all_weights, assert_same, resumed, table, task_spec
+from tests.toys import all_weights, assert_close, assert_same, resumed, table, task_spec
 from torch import Tensor
 
 import lianhe.aggregation as package
@@ -63,8 +63,10 @@ from lianhe.aggregation import (
 )
 from lianhe.core.aggregator import Aggregator, Weighting
 from lianhe.core.checkpoint import load_checkpoint, save_checkpoint
+from lianhe.core.engine import LoopEngine
 from lianhe.core.errors import AggregationError, LianheError, NonFiniteError, SpecError
 from lianhe.core.stack import Rows
+from lianhe.engines import SharedEngine
 from lianhe.experiment.fit import fit
 from lianhe.linalg import flatten
 
@@ -625,6 +627,16 @@ def test_stacks_of_other_blocks_have_a_state_of_their_own(name):
     expected = same_draws(lambda: entry.make(4)(group))
     aggregator = ready(entry, 4)
     assert same(dict(same_draws(lambda: aggregator(group))["encoder"]), dict(expected["encoder"]))
+
+
+@pytest.mark.parametrize("name", [n for n, e in ENTRIES.items() if e.learns or e.reads_losses])
+def test_the_shared_engine_trains_like_the_loop(name):
+    """Whatever is shared, whoever is absent: weights are the same, and so is what they reach."""
+    aggregator = ENTRIES[name].make(3)
+    missing = 0.5 if aggregator.samples == 1 else 0.0
+    spec = task_spec(table(missing=missing), aggregator=aggregator, batch_size=2, rounds=10)
+    loop, shared = (fit(spec, seed=3, engine=engine) for engine in (LoopEngine(), SharedEngine()))
+    assert_close(all_weights(loop), all_weights(shared), 1e-9)
 
 
 @of("learns")

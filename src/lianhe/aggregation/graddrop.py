@@ -62,4 +62,4 @@ class GradDrop(Elementwise):
             return kept
         shares = [leak] * len(stack) if isinstance(leak, float) else of_rows("GradDrop: leak", leak, stack)
         dropped = torch.where(up, rows.clamp(max=0), rows.clamp(min=0))
-        return kept + torch.tensor(shares).to(rows) @ dropped
+        return kept + torch.tensor(shares, dtype=torch.float64).to(rows) @ dropped

@@ -93,7 +93,7 @@ class MoCo(Remembering, Elementwise):
             return rows
         losses = nonnegative_losses("MoCo", stack)
         factors = [loss / length if length else 0.0 for loss, length in zip(losses, lengths, strict=True)]
-        return torch.tensor(factors).to(rows)[:, None] * rows
+        return torch.tensor(factors, dtype=torch.float64).to(rows)[:, None] * rows
 
     def _moved(self, shares: Sequence[float], y: Tensor, step: float) -> Tensor:
         """Weights of the rows that are there, one step on."""
