@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.toys import F64, table, task_spec
+from tests.toys import F64, seeded, table, task_spec
 from tests.toys import tasks as toy_tasks
 from torch import nn
 
@@ -77,7 +77,7 @@ def opposed(aggregator: Aggregator | None, rounds: int = 12) -> Spec:
     x = torch.randn(64, 3, generator=torch.Generator().manual_seed(0), dtype=F64)
     data = (x, {"up": x[:, 0], "down": -4 * x[:, 0], "other": x[:, 1]})
     heads = [Task(t, nn.Identity(), "mse") for t in data[1]]
-    encoder = nn.Linear(3, 1).double()
+    encoder = seeded(lambda: nn.Linear(3, 1), 0)
     return Spec(
         heads,
         encoder=encoder,
