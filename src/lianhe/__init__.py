@@ -1,6 +1,17 @@
 """lianhe (联合): training together. Tasks, views, sites and experts, in one loop; and does it help?"""
 
-from lianhe import aggregation, core, datasets, engines, experiment, linalg, nets, participants, report
+from lianhe import (
+    aggregation,
+    core,
+    datasets,
+    engines,
+    experiment,
+    linalg,
+    nets,
+    participants,
+    regularisation,
+    report,
+)
 from lianhe.aggregation import (
     DBMTL,
     DWA,
@@ -40,6 +51,7 @@ from lianhe.aggregation import (
     UPGrad,
     Vote,
 )
+from lianhe.core.adversary import Adversary
 from lianhe.core.aggregator import Aggregator, Elementwise, Weighting
 from lianhe.core.engine import Engine, LoopEngine
 from lianhe.core.errors import (
@@ -52,10 +64,12 @@ from lianhe.core.errors import (
     SpecError,
     UnknownNameError,
 )
+from lianhe.core.penalty import Penalty
 from lianhe.core.result import Record, Result
-from lianhe.core.schedule import Alternating, Sampled, Schedule, Together
+from lianhe.core.schedule import Alternating, Proportional, Sampled, Schedule, Together
 from lianhe.core.spec import Spec
 from lianhe.core.step import Add, Descend, Replace, Step
+from lianhe.core.stopping import Stopping
 from lianhe.engines import SharedEngine
 from lianhe.experiment.baselines import ByDifficulty, BySize, Tuned
 from lianhe.experiment.compare import compare
@@ -66,6 +80,18 @@ from lianhe.experiment.trial import Baseline, Part, Trial
 from lianhe.experiment.tuning import Tuning, tune
 from lianhe.experiment.views import ViewTrials
 from lianhe.participants import Committee, Expert, FedProx, HardSharing, Local, Site, Task, View
+from lianhe.regularisation import (
+    FGSM,
+    L1,
+    PGD,
+    EarlyStopping,
+    FeatureDropout,
+    GaussianNoise,
+    RandomFlip,
+    RandomShift,
+    TaskRelations,
+    WordDropout,
+)
 
 __version__ = "0.1.0"
 
@@ -73,11 +99,15 @@ __all__ = [
     "DBMTL",
     "DWA",
     "FAMO",
+    "FGSM",
     "IMTLG",
     "IMTLL",
+    "L1",
     "MGDA",
+    "PGD",
     "STCH",
     "Add",
+    "Adversary",
     "AggregationError",
     "Aggregator",
     "AlignedMTL",
@@ -95,14 +125,17 @@ __all__ = [
     "DataError",
     "Descend",
     "DualProj",
+    "EarlyStopping",
     "Elementwise",
     "Engine",
     "ExcessMTL",
     "Expert",
     "FairGrad",
+    "FeatureDropout",
     "FedProx",
     "Fixed",
     "Fusion",
+    "GaussianNoise",
     "GeometricMean",
     "GradDrop",
     "GradNorm",
@@ -123,6 +156,10 @@ __all__ = [
     "NonFiniteError",
     "PCGrad",
     "Part",
+    "Penalty",
+    "Proportional",
+    "RandomFlip",
+    "RandomShift",
     "RandomWeights",
     "Record",
     "Replace",
@@ -136,8 +173,10 @@ __all__ = [
     "Spec",
     "SpecError",
     "Step",
+    "Stopping",
     "Sum",
     "Task",
+    "TaskRelations",
     "Together",
     "Trial",
     "TrimmedMean",
@@ -150,6 +189,7 @@ __all__ = [
     "ViewTrials",
     "Vote",
     "Weighting",
+    "WordDropout",
     "aggregation",
     "compare",
     "core",
@@ -162,6 +202,7 @@ __all__ = [
     "linalg",
     "nets",
     "participants",
+    "regularisation",
     "report",
     "tune",
 ]
