@@ -117,7 +117,7 @@ def _require_unit(value: float, name: str, task: str) -> None:
     if not math.isfinite(value) or abs(value) < _ZERO:
         raise DataError(
             f"{name} of task {task!r} is {value:g} on the validation rows after training by the plain sum: "
-            "no relative gain can be taken: choose another metric, or more rounds, or more validation rows"
+            "no gain can be relative to that; choose another metric, more rounds, or more validation rows"
         )
 
 
