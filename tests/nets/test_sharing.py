@@ -9,6 +9,7 @@ import torch
 from tests.nets.cases import IMAGES, TASKS, VECTORS, built, images, losses, pooled, reached, spec
 from tests.toys import CPU, OUTPUTS, Shortest, assert_close, assert_same, table, weights_of
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from lianhe.aggregation import UPGrad
 from lianhe.core.engine import LoopEngine
@@ -86,6 +87,41 @@ def test_both_engines_agree_on_images(sharing) -> None:
     given = spec(sharing, images(), pooled, rounds=3, batch_size=6, aggregator=UPGrad())
     shared, loop = (fit(given, engine=engine) for engine in (SharedEngine(), LoopEngine()))
     assert_close(weights_of(shared), weights_of(loop))
+
+
+# torch loads its own decompositions for forward mode, by a function that it has deprecated.
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+@vectors
+def test_derivatives_forwards_and_in_batches(sharing) -> None:
+    """What engines may ask of an encoder: one product with all tasks, several cotangents at once."""
+    encoder = built(sharing)[0].eval()
+    x, _ = table(7)
+    point = {n: p.detach() for n, p in encoder.named_parameters()}
+    tangent = {n: torch.randn_like(p) for n, p in point.items()}
+    leaves = tree_leaves(encoder(x))
+    _, forwards = torch.func.jvp(
+        lambda p: tree_leaves(torch.func.functional_call(encoder, p, (x,))), (point,), (tangent,)
+    )
+    cotangents = [torch.randn_like(z) for z in leaves]
+    kept = [i for i, z in enumerate(leaves) if z.requires_grad]
+    parameters = {n: p for n, p in encoder.named_parameters() if p.requires_grad}
+    backwards = torch.autograd.grad(
+        [leaves[i] for i in kept],
+        list(parameters.values()),
+        [torch.stack([cotangents[i], 2 * cotangents[i]]) for i in kept],
+        is_grads_batched=True,
+    )
+    if len(parameters) == len(point):
+        product = sum((forwards[i] * cotangents[i]).sum() for i in kept)
+        expected = sum((g[0] * tangent[n]).sum() for n, g in zip(parameters, backwards, strict=True))
+        torch.testing.assert_close(product, expected)
+    assert all(torch.allclose(2 * one, two) for one, two in backwards)
+
+
+@vectors
+def test_nothing_is_made_on_another_device(sharing) -> None:
+    encoder, head = sharing.encoder().to("meta"), sharing.head("kind", nn.Linear(5, 3)).to("meta")
+    assert head(encoder(torch.zeros(7, 4, device="meta"))).shape == (7, 3)
 
 
 @vectors

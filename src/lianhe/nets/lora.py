@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -100,8 +101,9 @@ class Adapters(nn.Module):
         """Changed weights of a task, by name."""
         require_task(task, self.tasks, "Adapters")
         changes = list(list(self.changes)[self.tasks.index(task)].children())
+        # Not get_parameter: torch.func puts plain tensors in the place of parameters.
         return {
-            name: changes[number](self.base.get_parameter(name), self.scale)
+            name: changes[number](attrgetter(name)(self.base), self.scale)
             for name, number in self.names.items()
         }
 
