@@ -5,9 +5,11 @@ import torch
 import torchjd.scalarization as oracle
 from tests.aggregation.common import losses
 from tests.aggregation.oracles import SIZES, assert_weights, spread_losses, weights_of, with_losses
+from tests.toys import all_weights, assert_same, resumed, site_spec
 
 from lianhe.aggregation import Uncertainty
 from lianhe.core.errors import AggregationError
+from lianhe.experiment.fit import fit
 
 
 @pytest.mark.parametrize("m", SIZES)
@@ -53,3 +55,16 @@ def test_a_loss_may_be_zero_but_not_negative():
         AggregationError, match="Uncertainty: loss of 'site1' is -1, but must not be negative"
     ):
         Uncertainty().weigh(with_losses(torch.tensor([0.0, -1.0])))
+
+
+def test_sites_that_hold_different_tasks_have_a_noise_for_each_stack_that_they_are_in(tmp_path):
+    spec = site_spec(aggregator=Uncertainty(lr=0.1), rounds=6)
+    whole, again = fit(spec, seed=1), resumed(spec, 3, tmp_path, seed=1)
+    assert_same(all_weights(whole), all_weights(again))
+    assert whole.aggregator is not None
+    rows = whole.aggregator.state_dict()["rows"]
+    assert {key: tuple(of) for key, of in rows.items()} == {
+        "encoder+head.size": ("north", "east", "south"),
+        "head.kind": ("north", "east"),
+        "head.flag": ("east",),
+    }
