@@ -17,6 +17,7 @@ from lianhe.cli.compare import compare
 from lianhe.cli.demo import demo
 from lianhe.cli.report import report
 from lianhe.cli.run import run
+from lianhe.cli.tune import tune
 from lianhe.core.errors import AggregationError, CheckpointError, LianheError, NonFiniteError
 
 WRONG_INPUT, FAILED, DAMAGED, INTERRUPTED = 2, 3, 4, 130
@@ -68,7 +69,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, run, compare, report):
+for command in (demo, run, compare, tune, report):
     app.command()(command)
 
 

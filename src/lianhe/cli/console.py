@@ -13,6 +13,7 @@ from rich.text import Text
 from lianhe.core.fit import Observer
 from lianhe.core.result import Record
 from lianhe.experiment.run_page import final_table
+from lianhe.experiment.tuning import Tried
 
 #: where nobody looks at a terminal, no line is folded
 _WIDE = 200
@@ -44,6 +45,18 @@ def comparing(title: str, trainings: int) -> Iterator[Callable[[int, str], None]
 
         def observe(seed: int, alternative: str) -> None:
             bar.update(task, advance=1, description=f"{title}: {alternative}, seed {seed}")
+
+        yield observe
+
+
+@contextmanager
+def tuning_progress(title: str) -> Iterator[Callable[[int, int, Tried], None]]:
+    """A bar of trials, moved when one has ended; it says which one."""
+    with _bar() as bar:
+        task = bar.add_task(title, total=None)
+
+        def observe(done: int, total: int, tried: Tried) -> None:
+            bar.update(task, completed=done, total=total, description=f"{title}: {tried.name}, {tried.state}")
 
         yield observe
 

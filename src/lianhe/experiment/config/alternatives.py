@@ -13,17 +13,18 @@ from lianhe.aggregation import Mean
 from lianhe.core.errors import DataError
 from lianhe.core.spec import Spec
 from lianhe.datasets import Dataset
+from lianhe.experiment.balancing import ROW_AGGREGATORS
+from lianhe.experiment.baselines import TASK_BASELINES
 from lianhe.experiment.config.built import Built
 from lianhe.experiment.config.faults import Fault, unknown
-from lianhe.experiment.config.fields import ROW_AGGREGATORS
 from lianhe.experiment.config.kinds import AnyFile, SitesFile, TasksFile, ViewsFile
 from lianhe.experiment.config.models import make_network
 from lianhe.experiment.config.named import Named, Registry, make, named_faults
-from lianhe.experiment.trial import POOLED, Part, Trial, pooled, without_pool
+from lianhe.experiment.trial import POOLED, Baseline, Part, Trial, pooled, without_pool
 from lianhe.participants import Site, View
 from lianhe.participants.view import FUSED
 
-#: by kind of file; tasks and sites can also be compared with other aggregators
+#: by kind of file; tasks and sites can also be compared with other aggregators, tasks with fixed weights
 BASELINES: Mapping[str, tuple[str, ...]] = {
     "tasks": ("solo",),
     "sites": ("solo", POOLED),
@@ -41,7 +42,7 @@ def trial(built: Built) -> Trial:
         raise DataError("data.test = 0: a comparison needs rows that are held out")
     joint = Part(built.spec, built.test)
     file = built.file
-    others = {label(other): _parts(other, joint, file) for other in file.compare.against}
+    others = {label(other): _alternative(other, joint, file) for other in file.compare.against}
     return Trial(joint, others, _test_to_train(file, joint))
 
 
@@ -53,6 +54,7 @@ def label(other: Named) -> str:
 def alternative_faults(file: AnyFile) -> Iterator[Fault]:
     """What is wrong with [compare]."""
     baselines = BASELINES[file.kind]
+    weights: Registry = TASK_BASELINES if isinstance(file, TasksFile) else {}
     aggregators: Registry = {} if isinstance(file, ViewsFile) else ROW_AGGREGATORS
     labels = [label(other) for other in file.compare.against]
     for i, other in enumerate(file.compare.against):
@@ -61,10 +63,19 @@ def alternative_faults(file: AnyFile) -> Iterator[Fault]:
             yield Fault(at, "is there twice")
         elif other.name in aggregators:
             yield from (fault.below(at) for fault in named_faults("aggregator", aggregators, other))
+        elif other.name in weights:
+            yield from (fault.below(at) for fault in named_faults("alternative", weights, other))
         elif other.name not in baselines:
-            yield Fault(at, unknown("alternative", other.name, [*baselines, *aggregators]))
+            yield Fault(at, unknown("alternative", other.name, [*baselines, *weights, *aggregators]))
         elif other.options:
             yield Fault(at, f"{other.name} has no options: give the name alone")
+
+
+def _alternative(other: Named, joint: Part, file: AnyFile) -> Sequence[Part] | Baseline:
+    if other.name in TASK_BASELINES:
+        baseline: Baseline = make("alternative", TASK_BASELINES, other)
+        return baseline
+    return _parts(other, joint, file)
 
 
 def _parts(other: Named, joint: Part, file: AnyFile) -> Sequence[Part]:

@@ -13,10 +13,11 @@ from lianhe.experiment.config.faults import Fault, unknown
 from lianhe.experiment.config.kinds import AnyFile, SitesFile, TasksFile, ViewsFile
 from lianhe.experiment.config.locate import KeyPath
 from lianhe.experiment.config.tables import TaskTable
+from lianhe.experiment.config.taskchecks import penalty_faults, reading_faults, stopping_faults
 from lianhe.participants.metrics import Metering
 
 _LOCAL = "say what sites do between rounds, [local] with epochs, batch_size and lr"
-_OF_JOINT_STEPS = ("optimizer", "lr", "lr_schedule", "clip_norm")
+_OF_JOINT_STEPS = ("optimizer", "lr", "lr_schedule", "clip_norm", "weight_decay", "penalties")
 
 
 def cross_faults(file: AnyFile) -> list[Fault]:
@@ -24,6 +25,9 @@ def cross_faults(file: AnyFile) -> list[Fault]:
     found: Iterable[Fault] = chain(_training_faults(file), alternative_faults(file))
     if isinstance(file, TasksFile | SitesFile):
         found = chain(found, _task_faults(file.tasks), _metric_faults(file.tasks), _stratify_faults(file))
+        found = chain(found, reading_faults(file), stopping_faults(file), penalty_faults(file))
+    if isinstance(file, TasksFile):
+        found = chain(found, _tune_faults(file))
     if isinstance(file, SitesFile):
         found = chain(found, _block_faults(file), _hold_faults(file), _movement_faults(file))
     return list(found)
@@ -58,6 +62,15 @@ def _metric_faults(tasks: Sequence[TaskTable]) -> Iterator[Fault]:
                 yield Fault(("tasks", i, "metrics", j), str(error))
 
 
+def _tune_faults(file: TasksFile) -> Iterator[Fault]:
+    metric = None if file.tune is None else file.tune.metric
+    for task in file.tasks if metric is not None else ():
+        if metric not in ("loss", *task.metrics):
+            has = ", ".join(("loss", *task.metrics))
+            yield Fault(("tune", "metric"), f'task "{task.name}" has {has}: choose what all tasks have')
+            return
+
+
 def _stratify_faults(file: TasksFile | SitesFile) -> Iterator[Fault]:
     classes = [task.name for task in file.tasks if task.loss != "mse"]
     at: KeyPath = ("data", "stratify")
@@ -90,7 +103,7 @@ def _movement_faults(file: SitesFile) -> Iterator[Fault]:
     if file.local is None and training.across_sites is None:
         yield Fault(("local",), f"is missing: {_LOCAL}")
     for name in _OF_JOINT_STEPS:
-        if file.local is not None and getattr(training, name) is not None:
+        if file.local is not None and getattr(training, name) not in (None, []):
             yield Fault(
                 ("training", name),
                 "is of joint steps, but here sites train by themselves: use [local]",

@@ -12,16 +12,19 @@ from pydantic import AfterValidator, Field, PlainValidator
 from lianhe.aggregation import AGGREGATORS
 from lianhe.core.errors import SpecError
 from lianhe.core.step import OPTIMIZERS
+from lianhe.experiment.balancing import ROW_AGGREGATORS
+from lianhe.experiment.config.architectures import SHARINGS
 from lianhe.experiment.config.factories import find_factory
 from lianhe.experiment.config.faults import unknown
 from lianhe.experiment.config.named import LR_SCHEDULES, SCHEDULES, Named, Registry, known
+from lianhe.experiment.config.regularising import ADVERSARIES, AUGMENTATIONS, PENALTIES
+from lianhe.experiment.tuning.options import SEARCHABLE
 from lianhe.participants import LOSSES, METRICS
 
 BUILT_IN = ("adult", "heart", "mfeat")
 
-#: what chooses labels for a pool, and hence is for views; a vote is over predictions, and hence for fusion
+#: what chooses labels for a pool, and hence is for views
 LABEL_AGGREGATORS: Registry = {name: method for name, method in AGGREGATORS.items() if method.whole}
-ROW_AGGREGATORS: Registry = {n: m for n, m in AGGREGATORS.items() if not m.whole and n != "vote"}
 
 
 def _one_of(what: str, valid: Iterable[str]) -> Callable[[str], str]:
@@ -99,6 +102,11 @@ Metric = Annotated[str, _name("metric", METRICS)]
 AggregatorName = Annotated[Named, _choice("aggregator", ROW_AGGREGATORS)]
 LabelAggregatorName = Annotated[Named, _choice("aggregator", LABEL_AGGREGATORS)]
 ScheduleName = Annotated[Named, _choice("schedule", SCHEDULES)]
+SharingName = Annotated[Named, _choice("sharing", SHARINGS)]
+PenaltyName = Annotated[Named, _choice("penalty", PENALTIES)]
+AugmentationName = Annotated[Named, _choice("augmentation", AUGMENTATIONS)]
+AdversaryName = Annotated[Named, _choice("adversary", ADVERSARIES)]
+Reader = Annotated[str, _name("reader", ("cascade", "esmm"))]
 LrScheduleName = Annotated[Named, _choice("lr_schedule", LR_SCHEDULES)]
 BuiltIn = Annotated[str, _name("data set", BUILT_IN)]
 Loss = Annotated[str, _name("loss", LOSSES)]
@@ -106,4 +114,5 @@ Optimizer = Annotated[str, _name("optimizer", OPTIMIZERS)]
 LocalOptimizer = Annotated[str, _name("optimizer", (*OPTIMIZERS, "lbfgs"))]
 Precision = Annotated[str, _name("precision", ("bfloat16", "float16"))]
 PartitionName = Annotated[str, _name("partition", ("iid", "dirichlet", "column"))]
+Searched = Annotated[str, _name("search", SEARCHABLE)]
 Teachers = Annotated[str, _name("choice", ("all", "others"))]

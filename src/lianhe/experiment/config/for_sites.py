@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from lianhe.core.penalty import Penalty
 from lianhe.core.spec import Spec
 from lianhe.core.step import Add
 from lianhe.datasets import IID, ByColumn, Dataset, Dirichlet, Partitioner
+from lianhe.experiment.balancing import ROW_AGGREGATORS
 from lianhe.experiment.config.built import Built
 from lianhe.experiment.config.common import (
     asked,
     general,
     local_rule,
     lr_schedule,
+    make_model,
     make_task,
     precision,
     seeded,
     with_classes,
 )
 from lianhe.experiment.config.faults import Fault, require, unknown, wrong
-from lianhe.experiment.config.fields import ROW_AGGREGATORS
 from lianhe.experiment.config.kinds import Partition, SitesFile
-from lianhe.experiment.config.models import make_encoder
 from lianhe.experiment.config.named import make
 from lianhe.experiment.config.prepare import Prepare
+from lianhe.experiment.config.regularising import make_penalties
 from lianhe.experiment.config.rows import Rows, read_rows
 from lianhe.experiment.config.split import hold_out, prepared
 from lianhe.participants import Site
@@ -116,28 +118,33 @@ def _hold_faults(hold: Mapping[str, list[str]], labelled: Mapping[str, list[str]
 
 def _spec(file: SitesFile, sites: list[Site]) -> Spec:
     training = file.training
-    encoder, width = make_encoder(file.encoder, sites[0].data.x)
     labels = {task: y for site in sites for task, y in site.data.y.items()}
+    model = make_model(file, sites[0].data.x, labels)
     across = training.across_sites
     return Spec(
         sites,
-        encoder=encoder,
-        tasks=[make_task(task, width, labels[task.name]) for task in file.tasks],
+        encoder=model.encoder,
+        tasks=[make_task(task, model.heads[task.name]) for task in file.tasks],
         aggregator=make("aggregator", ROW_AGGREGATORS, training.aggregator),
         across_sites=None if across is None else make("aggregator", ROW_AGGREGATORS, across),
         personal=file.sites.personal,
         rounds=training.rounds,
+        stopping=None if training.stopping is None else training.stopping.made(),
         autocast=precision(training.autocast),
-        **_movement(file),
+        **_movement(file, model.penalties),
         **general(training, [site.name for site in sites]),
     )
 
 
-def _movement(file: SitesFile) -> dict[str, Any]:
+def _movement(file: SitesFile, penalties: Sequence[Penalty]) -> dict[str, Any]:
     """How sites train, and how the joint moves: local training and adding up, or joint steps on gradients."""
     training = file.training
     if file.local is not None:
         return {"local": local_rule(file.local), "step": Add(training.server_lr or 1.0)}
-    given = {name: getattr(training, name) for name in ("optimizer", "lr", "clip_norm")}
+    given = {name: getattr(training, name) for name in ("optimizer", "lr", "clip_norm", "weight_decay")}
     steps = {name: value for name, value in given.items() if value is not None}
-    return {**steps, "lr_schedule": lr_schedule(training.lr_schedule, training.rounds)}
+    return {
+        **steps,
+        "lr_schedule": lr_schedule(training.lr_schedule, training.rounds),
+        "penalties": [*make_penalties(training.penalties), *penalties],
+    }

@@ -15,7 +15,16 @@ from lianhe.experiment.config.fields import (
     Teachers,
     Text,
 )
-from lianhe.experiment.config.tables import Compare, Data, Encoder, LocalTable, Network, Table, TaskTable
+from lianhe.experiment.config.tables import (
+    Compare,
+    Data,
+    Encoder,
+    LocalTable,
+    Network,
+    Table,
+    TaskTable,
+    Tune,
+)
 from lianhe.experiment.config.training import SitesTraining, TasksTraining, ViewsTraining
 
 
@@ -108,6 +117,7 @@ class TasksFile(File):
     encoder: Encoder | None = None
     tasks: Annotated[list[TaskTable], Field(min_length=1)]
     training: TasksTraining
+    tune: Tune | None = None
 
 
 class SitesFile(File):

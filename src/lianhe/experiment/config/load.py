@@ -35,10 +35,25 @@ from lianhe.experiment.config.for_views import build_views
 from lianhe.experiment.config.keys import HINTS, unknown_key
 from lianhe.experiment.config.kinds import KINDS, AnyFile, SitesFile, TasksFile
 from lianhe.experiment.config.locate import KeyPath, Lines
+from lianhe.experiment.config.tuned import tune_options, with_best
 from lianhe.experiment.trial import Trial
+from lianhe.experiment.tuning import Tuning, tune
+from lianhe.experiment.tuning.search import Progress
 
 #: the order in which a file is written
-_ORDER = ("kind", "title", "data", "encoder", "tasks", "views", "sites", "training", "local", "compare")
+_ORDER = (
+    "kind",
+    "title",
+    "data",
+    "encoder",
+    "tasks",
+    "views",
+    "sites",
+    "training",
+    "local",
+    "compare",
+    "tune",
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -98,6 +113,23 @@ class LoadedSpec:
         seeds = self.built.file.compare.seeds
         return tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
 
+    def tune(self, study: str | Path | None = None, observer: Progress | None = None) -> Tuning:
+        """Search what [tune] says, on the training rows.
+
+        Args:
+            study: file that the search is kept in, and goes on from.
+            observer: told of each trial.
+
+        Raises:
+            SpecError: if the file is of another kind than tasks; and whatever `tune` raises.
+        """
+        return tune(self.spec, study=study, observer=observer, **tune_options(self.built.file))
+
+    def tuned(self, tuning: Tuning) -> dict[str, Any]:
+        """The file with the best setting of a search; it can be run."""
+        resolved = self.resolved
+        return {**resolved, "training": {**resolved["training"], **with_best(self.built.file, tuning)}}
+
     @property
     def resolved(self) -> dict[str, Any]:
         """The file with defaults, and what the data have added: the same specification can be made of it."""
@@ -113,6 +145,7 @@ def load_spec(
     checkpoint_every: int | None = None,
     against: Sequence[str] | None = None,
     seeds: int | None = None,
+    trials: int | None = None,
 ) -> LoadedSpec:
     """Read a specification file, and everything that it names.
 
@@ -123,6 +156,7 @@ def load_spec(
         checkpoint_every: instead of the file's training.checkpoint_every.
         against: instead of the file's compare.against.
         seeds: instead of the file's compare.seeds.
+        trials: instead of the file's tune.trials.
 
     Returns:
         A specification that is known to start: data are read, shapes and labels fit.
@@ -136,7 +170,7 @@ def load_spec(
     document = _parse(path, text)
     training = {"seed": seed, "device": device, "checkpoint_every": checkpoint_every}
     compare = {"against": None if against is None else list(against), "seeds": seeds}
-    given = _insert(document, {"training": training, "compare": compare})
+    given = _insert(document, {"training": training, "compare": compare, "tune": {"trials": trials}})
     try:
         return LoadedSpec(path, _build(_validated({"title": path.stem, **document}), path.parent))
     except FaultsError as error:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from lianhe.core.errors import SpecError
 from lianhe.experiment.config.fields import (
     BUILT_IN,
+    AggregatorName,
     BatchSize,
     BuiltIn,
     Count,
@@ -18,11 +19,15 @@ from lianhe.experiment.config.fields import (
     Metric,
     NotNegative,
     Positive,
+    Reader,
+    Searched,
     Seeds,
     Share,
+    SharingName,
     Text,
 )
 from lianhe.experiment.config.named import Named
+from lianhe.regularisation import EarlyStopping
 
 
 class Table(BaseModel):
@@ -95,7 +100,14 @@ class Network(Table):
 
 
 class Encoder(Network):
-    """What all tasks share."""
+    """What all tasks share.
+
+    Args:
+        sharing: how they share it, such as "mmoe" or {name = "mmoe", experts = 6}: then hidden or factory
+            describe an expert, or a task's column. None for one encoder below all heads.
+    """
+
+    sharing: SharingName | None = None
 
     @model_validator(mode="after")
     def _some_model(self) -> Self:
@@ -113,6 +125,10 @@ class TaskTable(Network):
         classes: for cross_entropy; None takes the greatest label in the data, and one more.
         metrics: by name.
         weight: in a weighted mean.
+        reads: other tasks whose predictions the head gets beside the representation.
+        reader: how it reads them: "cascade" (beside the representation), or "esmm" (the probability of what
+            is read is multiplied with the own one).
+        detach: read without teaching: no gradient flows back through what is read.
     """
 
     name: Text
@@ -120,6 +136,17 @@ class TaskTable(Network):
     classes: Annotated[int, Field(ge=2)] | None = None
     metrics: list[Metric] = []
     weight: Positive = 1.0
+    reads: list[Text] = []
+    reader: Reader = "cascade"
+    detach: bool = False
+
+    @model_validator(mode="after")
+    def _reads_something(self) -> Self:
+        if not self.reads and (self.reader != "cascade" or self.detach):
+            raise SpecError("reader and detach are of a task that reads others: give reads = [ … ]")
+        if self.reader == "esmm" and (len(self.reads) != 1 or self.loss != "binary_cross_entropy"):
+            raise SpecError('reader = "esmm" reads one task, and both have loss = "binary_cross_entropy"')
+        return self
 
     @model_validator(mode="after")
     def _classes_have_a_loss(self) -> Self:
@@ -128,17 +155,67 @@ class TaskTable(Network):
         return self
 
 
+class StoppingTable(Table):
+    """When training ends before its last round.
+
+    Args:
+        on: "task.metric", "loss" (the mean of the tasks' losses), or "delta_m".
+        patience: measurements without improvement after which it ends.
+        min_delta: what counts as improvement.
+        restore: give back the joint of the best measurement.
+        reference: for "delta_m": what each task reaches alone, {"task.metric" = value}.
+    """
+
+    on: Text = "loss"
+    patience: Count = 5
+    min_delta: NotNegative = 0.0
+    restore: bool = True
+    reference: dict[str, float] | None = None
+
+    @model_validator(mode="after")
+    def _can_be(self) -> Self:
+        self.made()
+        return self
+
+    def made(self) -> EarlyStopping:
+        """As `Spec` wants it."""
+        return EarlyStopping(self.on, self.patience, self.min_delta, self.restore, self.reference)
+
+
 class Compare(Table):
     """What the joint training is compared with.
 
     Args:
         against: alternatives: "solo" (each alone), "pooled" (sites: all rows in one place), for views also
-            "concatenated" and "self-training" (one model on all views); for tasks and sites also aggregators.
+            "concatenated" and "self-training" (one model on all views), for tasks also "tuned", "by_size" and
+            "by_difficulty" (fixed weights); for tasks and sites also aggregators.
         seeds: how many, or which.
     """
 
     against: Annotated[list[Named], Field(min_length=1)] = [Named(name="solo")]
     seeds: Seeds = 5
+
+
+class Tune(Table):
+    """What `lianhe tune` searches.
+
+    Args:
+        trials: how many settings are tried.
+        search: of "weights", "lr", "aggregator".
+        aggregators: balancing methods to choose from; None for some that have proved their worth.
+        metric: the one that counts; None for all metrics of every task, and for the loss where it has none.
+    """
+
+    trials: Count = 30
+    search: Annotated[list[Searched], Field(min_length=1)] = ["weights", "lr", "aggregator"]
+    aggregators: Annotated[list[AggregatorName], Field(min_length=1)] | None = None
+    metric: Text | None = None
+
+    @model_validator(mode="after")
+    def _aggregators_are_searched(self) -> Self:
+        if self.aggregators is not None and "aggregator" not in self.search:
+            raise SpecError('aggregators are not searched: add "aggregator" to search, or leave them out')
+        return self
 
 
 class LocalTable(Table):
