@@ -58,3 +58,35 @@ def test_rows_that_cancel_do_not_blow_up():
     matrix = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
     assert CAGrad().weigh(as_rows(matrix)).max() < 1e4
     torch.testing.assert_close(CAGrad()(matrix[:2]), torch.zeros(2, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("m", [2, 3, 5])
+def test_a_preference_moves_the_centre_of_the_ball(m):
+    """A preference of k times the mean's, with rows k times as small, is the mean again."""
+    matrix, u = rows(m, m + 4, seed=m, shift=0.2), torch.linspace(0.5, 2, m, dtype=torch.float64)
+    equal = CAGrad(preference=[1 / m] * m)(matrix)
+    torch.testing.assert_close(equal, CAGrad()(matrix), rtol=1e-12, atol=1e-12)
+    centre = u @ matrix
+    d = CAGrad(rescale=False, preference=u.tolist(), eps=0)(matrix)
+    assert float((d - centre).norm()) == pytest.approx(0.5 * float(centre.norm()), rel=1e-6)
+    worst = float((matrix @ d).min())
+    for seed in range(300):
+        other = d + 0.05 * rows(1, m + 4, seed)[0]
+        inside = centre + (other - centre) * (0.5 * centre.norm() / (other - centre).norm()).clamp(max=1)
+        assert float((matrix @ inside).min()) <= worst + 1e-9
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_two_rows_with_a_preference_as_many_are(seed):
+    """The closed form for two, against the general solution with a third row of zeros."""
+    matrix, u = rows(2, 4, seed), [0.2, 1.3]
+    third = torch.cat([matrix, torch.zeros(1, 4, dtype=torch.float64)])
+    torch.testing.assert_close(
+        CAGrad(preference=u)(matrix), CAGrad(preference=[*u, 1.0])(third), rtol=1e-6, atol=1e-8
+    )
+
+
+def test_a_preference_by_name():
+    stack = as_rows(rows(3, 5, seed=1))
+    by_name = CAGrad(preference={"site2": 3.0, "site0": 1.0, "site1": 2.0}).weigh(stack)
+    assert by_name.equal(CAGrad(preference=[1.0, 2.0, 3.0]).weigh(stack))

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.aggregation.common import as_rows
-from tests.linalg.cases import rows
+from tests.aggregation.common import as_rows, losses
+from tests.linalg.cases import nasty, rows
 from torchjd import aggregation as torchjd
 
 from lianhe.aggregation import MGDA
+from lianhe.core.errors import AggregationError
 
 
 @pytest.mark.parametrize("m", [2, 3, 8, 40])
@@ -48,3 +49,30 @@ def test_the_foot_of_the_perpendicular():
 def test_opposite_rows_leave_nothing():
     matrix = torch.tensor([[1.0, 1.0, 0.0], [-2.0, -2.0, 0.0], [5.0, 0.0, 1.0]], dtype=torch.float64)
     torch.testing.assert_close(MGDA()(matrix), torch.zeros(3, dtype=torch.float64), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("m", [1, 2, 8, 40])
+@pytest.mark.parametrize("normalise", ["l2", "loss", "loss+"])
+def test_normalised_rows_are_what_is_combined(m, normalise):
+    scales = 10 ** torch.linspace(-3, 3, m, dtype=torch.float64)[:, None]
+    matrix, lost = rows(m, m + 10, seed=m, shift=0.2) * scales, losses(m, seed=m)
+    divisor = {"l2": matrix.norm(dim=1), "loss": lost, "loss+": lost * matrix.norm(dim=1)}[normalise]
+    result = MGDA(normalise)(as_rows(matrix, of_losses=lost))
+    torch.testing.assert_close(result, MGDA()(matrix / divisor[:, None]), rtol=1e-7, atol=1e-12)
+    assert (matrix @ result >= -1e-9 * matrix.norm(dim=1) * result.norm()).all()
+
+
+@pytest.mark.parametrize("m", [2, 8, 40])
+def test_normalised_rows_that_are_singular(m):
+    for case, matrix in nasty(m).items():
+        result, lengths = MGDA("l2")(matrix), matrix.norm(dim=1)
+        assert float(result.norm()) <= 1 + 1e-9, case
+        assert (matrix @ result >= (float(result @ result) - 1e-9) * lengths).all() or not lengths.all(), case
+
+
+def test_a_loss_that_cannot_be_divided_by():
+    for value in (0.0, -1.0):
+        with pytest.raises(
+            AggregationError, match=f"MGDA: loss of 'site1' is {value:g}, but must be positive"
+        ):
+            MGDA("loss")(as_rows(rows(2, 3), of_losses=torch.tensor([1.0, value])))

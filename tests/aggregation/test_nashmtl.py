@@ -55,3 +55,17 @@ def test_a_ridge_bounds_weights_where_no_direction_helps_all():
     torch.testing.assert_close(
         NashMTL()(matrix), torch.tensor([0.0, 1.0], dtype=torch.float64), rtol=0, atol=1e-6
     )
+
+
+@pytest.mark.parametrize("m", [1, 2, 5, 40])
+def test_a_preference_is_power_in_the_bargain(m):
+    matrix, p = rows(m, m + 10, seed=m), torch.linspace(0.5, 2, m, dtype=torch.float64)
+    G = gramian(matrix)
+    a = NashMTL(max_norm=None, eps=0, preference=p.tolist()).weigh(as_rows(matrix))
+    torch.testing.assert_close((G / G.norm()) @ a, p / a, rtol=1e-8, atol=0)
+    assert float((a @ matrix).norm()) == pytest.approx(math.sqrt(float(p.sum() * G.norm())))
+    equal = NashMTL(preference=[1.0] * m).weigh(as_rows(matrix))
+    torch.testing.assert_close(equal, NashMTL().weigh(as_rows(matrix)), rtol=1e-7, atol=0)
+    by_name = {f"site{i}": float(p[i]) for i in reversed(range(m))}
+    named = NashMTL(max_norm=None, eps=0, preference=by_name).weigh(as_rows(matrix))
+    assert named.equal(a)

@@ -21,7 +21,7 @@ class FairGrad(Weighting):
     (1 - α)/(1 + α), so for α > 1 it is longer when they are shorter. Choose the learning rate for it.
 
     Args:
-        alpha: α, from 0.1 to 10.
+        alpha: α, from 0.2 to 10.
         eps: ridge relative to each row's squared length; bounds w where rows cancel and no direction helps
             all of them.
 
@@ -42,7 +42,7 @@ class FairGrad(Weighting):
     needs: ClassVar[Needs] = "gramian"
 
     def __init__(self, alpha: float = 2.0, eps: float = 1e-8) -> None:
-        self.alpha = number("FairGrad: alpha", alpha, 0.1, 10, hint="1 or 2 are usual; 1 is Nash's solution")
+        self.alpha = number("FairGrad: alpha", alpha, 0.2, 10, hint="1 or 2 are usual; 1 is Nash's solution")
         self.eps = number("FairGrad: eps", eps, 0, hint="1e-8 is usual")
 
     def weigh(self, stack: Stack) -> Tensor:

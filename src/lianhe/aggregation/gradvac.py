@@ -68,21 +68,24 @@ def _pairs(known: Sequence[dict[str, float]], names: Sequence[str], usual: Tenso
 
 def _vaccinate(gramian: Tensor, usual: Tensor, order: Tensor, beta: float) -> Tensor:
     """Turn all rows, their s-th steps together; `usual` is brought up to date in place."""
-    m = len(gramian)
-    every, lengths = torch.arange(m), gramian.diagonal().clamp(min=0).sqrt()
-    inner, squared = gramian.clone(), gramian.diagonal().clone()
-    weights = torch.eye(m, dtype=torch.float64)
-    for j in order.T:
-        own = squared.clamp(min=0).sqrt()
-        both, along = own * lengths[j], inner[every, j]
-        met = (j != every) & (both > 0)
-        cosine = torch.where(met, along / both, 0.0).clamp_(-1, 1)
-        aim = usual[every, j]
-        sine = (1 - aim**2).sqrt().clamp_(min=_LEAST_SINE)
-        share = own * (aim * (1 - cosine**2).sqrt() - cosine * sine) / (lengths[j] * sine)
-        share = torch.where(met & (cosine < aim), share, 0.0)
-        weights[every, j] += share
-        squared += share * (2 * along + share * gramian[j, j])
-        inner += share[:, None] * gramian[j]
-        usual[every, j] = torch.where(met, (1 - beta) * aim + beta * cosine, aim)
-    return weights.sum(0)
+    m, met = len(gramian), order.T.contiguous()
+    squares = gramian.diagonal().clamp(min=0)
+    lengths = squares.sqrt()
+    pairs = (met != torch.arange(m)) & (lengths[met] > 0) & (lengths > 0)
+    aims = usual.gather(1, order).T.contiguous()
+    # An aim that is always met stands for no pair; so nothing has to be masked in the loop.
+    wanted = torch.where(pairs, aims, -2.0)
+    sines = (1 - aims**2).sqrt_().clamp_(min=_LEAST_SINE)
+    tangents, per_length = aims / sines, torch.where(pairs, 1 / lengths[met], 0.0)
+    inner, squared = gramian.clone(), squares.clone()
+    shares, cosines = torch.empty_like(gramian), torch.empty_like(gramian)
+    for s, j in enumerate(met):
+        along, own = inner.gather(1, j[:, None])[:, 0], squared.clamp(min=0).sqrt_()
+        cosine = (along * per_length[s]).div_(own).nan_to_num_(0.0).clamp_(-1, 1)
+        share = (1 - cosine**2).sqrt_().mul_(tangents[s]).sub_(cosine).mul_(own).mul_(per_length[s])
+        share.masked_fill_(cosine >= wanted[s], 0.0)
+        squared += share * (2 * along + share * squares[j])
+        inner.addcmul_(share[:, None], gramian[j])
+        shares[s], cosines[s] = share, cosine
+    usual.scatter_(1, order, torch.where(pairs, (1 - beta) * aims + beta * cosines, aims).T)
+    return torch.ones(m, dtype=torch.float64).index_add_(0, met.reshape(-1), shares.reshape(-1))

@@ -26,7 +26,7 @@ def bargain(gramian: Tensor, eps: float = 0.0, shares: Tensor | None = None, pow
         eps: G_ii is taken as (1 + eps) G_ii, which bounds a where rows cancel: for p = 1,
             a_i <= sqrt(s_i / (eps G_ii)).
         shares: s >= 0, the rows' bargaining power, [m]; 1 each if None.
-        power: p > 0; tried for 0.1 to 10.
+        power: p > 0; tried for 0.1 to 5.
 
     Returns:
         a, [m]; 0 for rows that are 0, which gain nothing whatever is done, and for those without a share.
