@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from lianhe.core.errors import SpecError
+from lianhe.core.penalty import Penalty
 from lianhe.core.schedule import Schedule
 from lianhe.core.step import MakeScheduler
 from lianhe.datasets import Dataset
@@ -16,10 +18,12 @@ from lianhe.experiment.config.faults import wrong
 from lianhe.experiment.config.kinds import SitesFile, TasksFile, ViewsFile
 from lianhe.experiment.config.labels import count_classes
 from lianhe.experiment.config.locate import KeyPath
-from lianhe.experiment.config.models import make_network
+from lianhe.experiment.config.models import MakeModel, make_encoder
 from lianhe.experiment.config.named import LR_SCHEDULES, SCHEDULES, Named, make
+from lianhe.experiment.config.sharing import make_head, make_sharing, shared_head
 from lianhe.experiment.config.tables import LocalTable, TaskTable
 from lianhe.experiment.config.training import Training
+from lianhe.nets import DSelectK
 from lianhe.participants import FedProx, Local, Task
 
 F = TypeVar("F", TasksFile, SitesFile, ViewsFile)
@@ -100,8 +104,45 @@ def _with_classes(task: TaskTable, labels: list[Tensor]) -> TaskTable:
     return task.model_copy(update={"classes": count_classes(labels, task.name)})
 
 
-def make_task(table: TaskTable, width: int | Tensor, labels: Tensor) -> Task:
+@dataclass(frozen=True, eq=False)
+class Model:
+    """What makes the model of a specification.
+
+    Args:
+        encoder: what makes it; None for none.
+        heads: what makes them, by task.
+        penalties: that belong to its architecture.
+    """
+
+    encoder: MakeModel | None
+    heads: Mapping[str, MakeModel]
+    penalties: Sequence[Penalty] = ()
+
+
+def make_model(file: TasksFile | SitesFile, x: Tensor, labels: Mapping[str, Tensor]) -> Model:
+    """What makes the encoder, and the head of each task.
+
+    Args:
+        file: with the number of classes of each task.
+        x: rows as they reach the encoder.
+        labels: of each task, where somebody has them.
+    """
+    encoder, width = make_encoder(file.encoder, x)
+    sharing = make_sharing(file.encoder, encoder, x, width, [task.name for task in file.tasks])
+    outputs = {task.name: _outputs(task, labels[task.name]) for task in file.tasks}
+    losses = {task.name: task.loss for task in file.tasks}
+    heads = {task.name: make_head(task, width, outputs, losses) for task in file.tasks}
+    if sharing is None:
+        return Model(encoder, heads)
+    shared = {task: shared_head(sharing, task, head) for task, head in heads.items()}
+    return Model(sharing.encoder, shared, [sharing.penalty()] if isinstance(sharing, DSelectK) else ())
+
+
+def _outputs(table: TaskTable, labels: Tensor) -> int:
+    return table.classes or (labels[0].numel() if len(labels) else 1)
+
+
+def make_task(table: TaskTable, head: MakeModel) -> Task:
     """A task with its head."""
-    outputs = table.classes or (labels[0].numel() if len(labels) else 1)
-    head = make_network(table, width, outputs)
-    return Task(table.name, head, table.loss, tuple(table.metrics), weight=table.weight)
+    options: dict[str, Any] = {"weight": table.weight, "reads": table.reads, "detach": table.detach}
+    return Task(table.name, head, table.loss, tuple(table.metrics), **options)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, model_ser
 from torch.optim import lr_scheduler
 
 from lianhe.core.errors import LianheError, SpecError
-from lianhe.core.schedule import Alternating, Sampled, Together
+from lianhe.core.schedule import Alternating, Proportional, Sampled, Together
 from lianhe.core.step import MakeScheduler
 from lianhe.experiment.config.faults import Fault, FaultsError, require, unknown, wrong
 
@@ -114,7 +114,12 @@ def _type_fault(value: Any, hint: Any) -> str:
     return "" if fits else f"must be {_TYPES[hint]}"
 
 
-SCHEDULES: Registry = {"together": Together, "alternating": Alternating, "sampled": Sampled}
+SCHEDULES: Registry = {
+    "together": Together,
+    "alternating": Alternating,
+    "sampled": Sampled,
+    "proportional": Proportional,
+}
 
 
 @dataclass(frozen=True)

@@ -8,19 +8,23 @@ from pydantic import Field, model_validator
 
 from lianhe.core.errors import SpecError
 from lianhe.experiment.config.fields import (
+    AdversaryName,
     AggregatorName,
+    AugmentationName,
     BatchSize,
     Count,
     Device,
     LabelAggregatorName,
     LrScheduleName,
+    NotNegative,
     Optimizer,
+    PenaltyName,
     Positive,
     Precision,
     ScheduleName,
 )
 from lianhe.experiment.config.named import Named
-from lianhe.experiment.config.tables import Table
+from lianhe.experiment.config.tables import StoppingTable, Table
 
 
 class Training(Table):
@@ -53,6 +57,11 @@ class TasksTraining(Training):
         lr: its learning rate.
         lr_schedule: how it changes.
         clip_norm: greatest norm of a step's gradient.
+        weight_decay: of the optimiser; None for its own default.
+        penalties: of the parameters, such as {name = "l1", strength = 1e-4}.
+        stopping: when training ends early, by what is measured on the validation rows.
+        augment: what is done to the inputs of each batch, such as {name = "gaussiannoise", std = 0.1}.
+        adversarial: inputs that raise the joint loss, such as {name = "fgsm", eps = 0.1}.
         autocast: mixed precision.
     """
 
@@ -63,6 +72,11 @@ class TasksTraining(Training):
     lr: Positive = 1e-3
     lr_schedule: LrScheduleName | None = None
     clip_norm: Positive | None = None
+    weight_decay: NotNegative | None = None
+    penalties: list[PenaltyName] = Field(default_factory=list)
+    stopping: StoppingTable | None = None
+    augment: list[AugmentationName] = Field(default_factory=list)
+    adversarial: AdversaryName | None = None
     autocast: Precision | None = None
 
     @model_validator(mode="after")
@@ -79,8 +93,9 @@ class SitesTraining(Training):
         rounds: how many.
         across_sites: first reduce across sites, task by task; then reconcile the tasks by `aggregator`.
         server_lr: by which the aggregated update is multiplied.
-        optimizer: with `across_sites` and without [local]: of the joint steps; lr, lr_schedule and clip_norm
-            likewise.
+        optimizer: with `across_sites` and without [local]: of the joint steps; lr, lr_schedule, clip_norm,
+            weight_decay and penalties likewise.
+        stopping: when training ends early, by what is measured on the sites' validation rows.
         autocast: mixed precision.
     """
 
@@ -91,6 +106,9 @@ class SitesTraining(Training):
     lr: Positive | None = None
     lr_schedule: LrScheduleName | None = None
     clip_norm: Positive | None = None
+    weight_decay: NotNegative | None = None
+    penalties: list[PenaltyName] = Field(default_factory=list)
+    stopping: StoppingTable | None = None
     autocast: Precision | None = None
 
 
