@@ -431,6 +431,11 @@ def test_a_mark_at_the_beginning_of_the_file_is_no_fault(tmp_path):
 
 ALTERNATIVES = {
     "tasks": (TASKS, ["solo", "mean", '{name = "cagrad", c = 0.3}'], ["solo", "mean", "cagrad c=0.3"]),
+    "fixed weights": (
+        TASKS,
+        ["random", '{name = "tuned", trials = 3}', "by_size", '{name = "by_difficulty", of = "sum"}'],
+        ["random", "tuned trials=3", "by_size", "by_difficulty of=sum"],
+    ),
     "sites": (SITES, ["solo", "pooled", "median"], ["solo", "pooled", "median"]),
     "joint steps": (
         changed(

@@ -1,3 +1,4 @@
+import fcntl
 import json
 from pathlib import Path
 
@@ -207,7 +208,7 @@ def test_an_aggregator_that_refuses_leaves_nothing(tmp_path):
 def test_two_at_once_are_one_too_many(tmp_path):
     interrupted(TASKS, tmp_path / "run", 12)
     with (tmp_path / "run" / "spec.toml").open("r+b") as file:
-        run_module.fcntl.flock(file, run_module.fcntl.LOCK_EX)
+        fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(SpecError, match="another process"):
             resume_run(tmp_path / "run")
 

@@ -59,8 +59,13 @@ def tune(
             f"--write {write}: is the file itself, whose comments would be lost; give another name"
         )
     loaded = load_spec(spec, trials=trials)
-    with tuning_progress(loaded.title) as observer:
-        tuning = loaded.tune(study, observer)
+    try:
+        with tuning_progress(loaded.title) as observer:
+            tuning = loaded.tune(study, observer)
+    except KeyboardInterrupt:
+        if study is not None:
+            typer.echo(f"lianhe: go on with: lianhe tune {spec} --study {study}", err=True)
+        raise
     output().print(tuning.table())
     typer.echo(tuning.answer())
     if json is not None:

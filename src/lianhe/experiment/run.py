@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,16 +23,12 @@ from lianhe.core.checkpoint import MANIFEST, load_checkpoint, write_atomically
 from lianhe.core.errors import AggregationError, CheckpointError, DataError, SpecError
 from lianhe.core.fit import Observer
 from lianhe.core.result import Record, Result
+from lianhe.experiment.alone import alone
 from lianhe.experiment.config import LoadedSpec, load_spec
 from lianhe.experiment.environment import environment
 from lianhe.experiment.fit import fit
 from lianhe.experiment.metrics import MetricsWriter, as_json, cut_back, from_json, read_metrics
 from lianhe.experiment.run_page import RunFacts, write_run_page
-
-try:
-    import fcntl
-except ImportError:  # not on Windows: there, nobody is kept from resuming a run that is still running
-    fcntl = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -201,13 +197,5 @@ def _both(metrics: MetricsWriter, observer: Observer | None) -> Observer:
     return observe
 
 
-@contextlib.contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """Keep other processes out; the lock falls when this process ends, in whatever way."""
-    with (directory / "spec.toml").open("r+b") as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise SpecError(f"{directory}: another process is at work on this run") from None
-        yield
+def _alone(directory: Path) -> contextlib.AbstractContextManager[None]:
+    return alone(directory / "spec.toml", f"{directory}: another process is at work on this run")
