@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -21,6 +21,10 @@ class Penalty(ABC):
 
     def bind(self, joint: Joint) -> None:  # noqa: B027  many penalties fit any joint
         """Take note of the joint; raise SpecError if the penalty does not fit it."""
+
+    def among(self, tasks: Sequence[str]) -> Penalty | None:
+        """What of it is about these tasks, where there are no others; None if nothing is."""
+        return self
 
     @abstractmethod
     def value(self, blocks: Blocks) -> Tensor:

@@ -123,6 +123,30 @@ class Spec:
         """Return a specification with some fields changed."""
         return replace(self, **changes)
 
+    def among(self, names: Iterable[str], **changes: Any) -> Self:
+        """Return the specification for some of its tasks, and for those that they read.
+
+        Penalties and stopping are kept as far as they are about these tasks.
+
+        Args:
+            names: of tasks.
+            changes: of other fields, such as a schedule that is for other tasks.
+        """
+        wanted = list(names)
+        for name in wanted:  # which grows on the way
+            reads = (read for p in self.participants if p.name == name for read in getattr(p, "reads", ()))
+            wanted += [read for read in reads if read not in wanted]
+        kept = [p for p in self.participants if p.name in wanted]
+        return self.replace(participants=kept, **self.about([p.name for p in kept]), **changes)
+
+    def about(self, tasks: Sequence[str]) -> dict[str, Any]:
+        """Penalties and stopping for these tasks, where there are no others."""
+        penalties = [penalty.among(tasks) for penalty in self.penalties]
+        return {
+            "penalties": [penalty for penalty in penalties if penalty is not None],
+            "stopping": None if self.stopping is None else self.stopping.among(tasks),
+        }
+
     def problem(self, seed: int) -> Problem:
         """Make it ready to run, on copies of its models."""
         return type(self.participants[0]).problem(self, seed)

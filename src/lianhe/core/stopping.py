@@ -24,6 +24,10 @@ class Stopping(ABC):
     def check(self, measures: Mapping[str, Collection[str]]) -> None:
         """Raise SpecError if it needs a measure that will not be taken; names of measures by task."""
 
+    def among(self, tasks: Sequence[str]) -> Stopping:
+        """The same rule for these tasks, where there are no others."""
+        return self
+
     @abstractmethod
     def judge(self, round_: int, measures: Sequence[tuple[str, Measure]]) -> bool:
         """Take in what was measured after a round, by participant; say whether this is the best joint."""

@@ -103,8 +103,17 @@ def _trial_of_tasks(spec: Spec, seed: int, test: float, prepare: Fit | None) -> 
     joint = spec.replace(data=train[0], validation=measured[0])
     # One task alone has nothing to reconcile, and nobody to take turns with.
     alone = {"aggregator": None, "schedule": None}
-    solo = [Part(joint.replace(participants=[task], **alone), held_out[0]) for task in spec.participants]
+    solo = [
+        Part(joint.among([task.name], **alone), _labels_of(task.name, held_out[0]))
+        for task in spec.participants
+    ]
     return Trial(Part(joint, held_out[0]), {"solo": solo}, _ratio(spec, test))
+
+
+def _labels_of(task: str, data: Any) -> tuple[Any, Mapping[str, Tensor]]:
+    """Test rows with the labels of one task: those that it reads are trained along, and not tested."""
+    x, y = _pair(data)
+    return x, {task: y[task]} if task in y else {}
 
 
 def _trial_of_sites(spec: Spec, seed: int, test: float, prepare: Fit | None) -> Trial:
@@ -144,6 +153,7 @@ def _of_sites(spec: Spec, sites: Sequence[Site]) -> Spec:
         personal=[b for b in spec.personal if b in known],
         aggregator=aggregator,
         across_sites=across_sites,
+        **spec.about(sorted(held)),
     )
 
 

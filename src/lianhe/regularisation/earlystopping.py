@@ -74,6 +74,13 @@ class EarlyStopping(Stopping):
             if wanted not in valid:
                 raise UnknownNameError("measure on validation data, in EarlyStopping,", wanted, valid)
 
+    def among(self, tasks: Sequence[str]) -> Stopping:
+        """Of a task that is not there, the mean loss takes the place; Δm is over the tasks that are there."""
+        reference = {n: value for n, value in self.reference.items() if _split(n)[0] in tasks}
+        there = self.on == LOSS or bool(reference) or _split(self.on)[0] in tasks
+        on = self.on if there else LOSS
+        return EarlyStopping(on, self.patience, self.min_delta, self.restore, reference or None)
+
     def judge(self, round_: int, measures: Sequence[tuple[str, Measure]]) -> bool:
         # What has no label to be measured by has weight 0, and no say.
         value, higher = self._value(by_name([measure for _, measure in measures if measure.weight]))

@@ -46,6 +46,12 @@ class L1(Penalty):
             if block not in valid:
                 raise UnknownNameError("block of L1", block, valid)
 
+    def among(self, tasks: Sequence[str]) -> Penalty | None:
+        if self.blocks is None:
+            return self
+        blocks = [b for b in self.blocks if b == "encoder" or b.partition(".")[2] in tasks]
+        return L1(self.strength, blocks) if blocks else None
+
     def value(self, blocks: Blocks) -> Tensor:
         chosen = [
             t for b, ts in blocks.items() if self.blocks is None or b in self.blocks for t in ts.values()

@@ -107,6 +107,12 @@ class TaskRelations(Penalty):
         else:
             self._form = laplacian(self.graph, self._tasks)
 
+    def among(self, tasks: Sequence[str]) -> Penalty | None:
+        graph = {pair: w for pair, w in (self.graph or {}).items() if set(pair) <= set(tasks)}
+        if len(tasks) < 2 or (self.graph is not None and not graph):
+            return None
+        return TaskRelations(graph or None, self.strength, self.every, self.floor)
+
     def value(self, blocks: Blocks) -> Tensor:
         heads = self._heads(blocks)
         return 0.5 * self.strength * (self._form.to(heads) * (heads @ heads.T)).sum()

@@ -83,13 +83,19 @@ def _parts(other: Named, joint: Part, file: AnyFile) -> Sequence[Part]:
         aggregator = make("aggregator", ROW_AGGREGATORS, other)
         return [Part(joint.spec.replace(aggregator=aggregator), joint.test)]
     if isinstance(file, TasksFile):
-        return [Part(_alone(joint.spec, [task]), joint.test) for task in joint.spec.participants]
+        return [_solo_task(joint, task.name) for task in joint.spec.participants]
     if isinstance(file, SitesFile):
         return _solo_sites(joint) if other.name == "solo" else _pooled_sites(joint)
     if other.name == "solo":
         return [Part(without_pool(joint.spec), joint.test)]
     one = _side_by_side(joint, file)
     return [one if other.name == "self-training" else Part(without_pool(one.spec), one.test)]
+
+
+def _solo_task(joint: Part, task: str) -> Part:
+    """One task, with those that it reads: they are trained along, and not tested here."""
+    spec = joint.spec.among([task], aggregator=None, schedule=None)
+    return Part(spec, replace(joint.test, y={task: joint.test.y[task]}))
 
 
 def _alone(spec: Spec, participants: Sequence[Any]) -> Spec:
@@ -104,6 +110,7 @@ def _alone(spec: Spec, participants: Sequence[Any]) -> Spec:
         schedule=None,
         aggregator=None,
         across_sites=None if spec.across_sites is None else Mean(),
+        **spec.about(sorted(held)),
     )
 
 

@@ -31,8 +31,8 @@ def losses(spec: Spec, of: Difficulty, seed: int) -> dict[str, float]:
         raise UnknownNameError("difficulty", of, get_args(Difficulty))
     if of == "solo":
         alone = {"aggregator": None, "schedule": None, "validation": None}
-        solo = [spec.replace(participants=[task], **alone) for task in tasks_of(spec)]
-        return {name: loss for one in solo for name, loss in losses(one, "sum", seed).items()}
+        solo = {task.name: spec.among([task.name], **alone) for task in tasks_of(spec)}
+        return {name: losses(one, "sum", seed)[name] for name, one in solo.items()}
     if of == "sum":
         evaluate = fit(spec.replace(aggregator=Sum(), validation=None), seed=seed).evaluate
         found = [(r.task, r.name, r.value) for data in each_once(spec, "data") for r in evaluate(data)]
