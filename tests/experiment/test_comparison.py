@@ -309,6 +309,7 @@ def test_page_has_the_answer_first_and_every_part(rich_comparison):
         "joint against solo",
         "joint against pooled",
         "Scores",
+        "Δm",
         "On the way",
         "Price",
         "How to read this",
@@ -316,6 +317,7 @@ def test_page_has_the_answer_first_and_every_part(rich_comparison):
     assert [type(section).__name__ for section in sections] == [
         "Text",
         *["Intervals", "Intervals", "Table"] * 2,
+        "Table",
         "Table",
         *["Curves"] * 3,
         "Table",

@@ -19,12 +19,16 @@ from lianhe.core.errors import DataError, SpecError
 from lianhe.experiment.comparison_page import page
 from lianhe.experiment.comparison_table import table
 from lianhe.experiment.comparison_words import sentences
+from lianhe.experiment.deltam import DeltaM, Measured, summarise
 from lianhe.experiment.difference import BySeed, Difference, Pair, differences
 from lianhe.experiment.scores import Cost, CurvePoint, Score, Unit
 from lianhe.experiment.statistics import check_test_to_train
 from lianhe.report import Page, write
 
-__all__ = ["Comparison", "Cost", "CurvePoint", "Difference", "Score", "Unit"]
+__all__ = ["Comparison", "Cost", "CurvePoint", "DeltaM", "Difference", "Score", "Unit"]
+
+#: the alternative that Δm is relative to
+SOLO = "solo"
 
 
 @dataclass(frozen=True)
@@ -124,8 +128,27 @@ class Comparison:
             for u in both
         ]
 
+    @cached_property
+    def delta_m(self) -> tuple[DeltaM, ...]:
+        """Δm of every other alternative against "solo", where two or more tasks were trained alone, too."""
+        if SOLO not in self.alternatives[1:]:
+            return ()
+        found = (
+            summarise(name, SOLO, self._measured(name), test_to_train=self.test_to_train)
+            for name in self.alternatives
+            if name != SOLO
+        )
+        return tuple(delta for delta in found if delta is not None)
+
+    def _measured(self, name: str) -> list[Measured]:
+        both = [u for u in self.units if {(name, u), (SOLO, u)} <= self.values.keys()]
+        return [
+            Measured(u, self.values[name, u], self.values[SOLO, u], self.higher_is_better[u.metric])
+            for u in both
+        ]
+
     def table(self) -> Table:
-        """The numbers, for a terminal: means, differences with intervals, verdicts in words."""
+        """The numbers, for a terminal: means, differences with intervals, verdicts in words; and Δm."""
         return table(self)
 
     def answer(self) -> str:
@@ -146,7 +169,8 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; a number that is not finite becomes text, for JSON has none such."""
-        return {"format": 1, **_jsonable(asdict(self))}
+        derived = {"delta_m": [asdict(delta) for delta in self.delta_m]}
+        return {"format": 1, **_jsonable({**asdict(self), **derived})}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -156,6 +180,7 @@ class Comparison:
             DataError: if it is not of that form.
         """
         fields = dict(values)
+        fields.pop("delta_m", None)  # it is derived
         if (found := fields.pop("format", None)) != 1:
             raise DataError(
                 f"format={found!r}: not a comparison, or from a newer lianhe; this one reads format 1"

@@ -8,7 +8,16 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
-from lianhe.experiment.comparison_words import NONE, digits_of, method, remarks, score_row, sentences
+from lianhe.experiment.comparison_words import (
+    NONE,
+    delta_remarks,
+    delta_rows,
+    digits_of,
+    method,
+    remarks,
+    score_row,
+    sentences,
+)
 from lianhe.experiment.difference import Difference
 from lianhe.experiment.scores import CurvePoint, Unit
 from lianhe.report import Cell, Curves, Effect, Intervals, Page, Section, Series, Table, Text
@@ -39,10 +48,16 @@ def _sections(comparison: Comparison) -> Iterator[Section]:
         yield from _drawings(comparison, against, rows)
         yield _differences(comparison, rows)
     yield _scores(comparison)
+    if comparison.delta_m:
+        yield _deltas(comparison)
     yield from _curves(comparison)
     if comparison.costs:
         yield _costs(comparison)
-    yield Text((*remarks(comparison), *method(comparison)), style="list", heading="How to read this")
+    yield Text(
+        (*remarks(comparison), *method(comparison), *delta_remarks(comparison)),
+        style="list",
+        heading="How to read this",
+    )
 
 
 def _drawings(comparison: Comparison, against: str, rows: Sequence[Difference]) -> Iterator[Intervals]:
@@ -99,6 +114,15 @@ def _scores(comparison: Comparison) -> Table:
         tuple(score_row(comparison, unit) for unit in comparison.units),
         caption="Test scores: mean ± standard deviation over seeds; ↑ higher is better, ↓ lower is better.",
         heading="Scores",
+    )
+
+
+def _deltas(comparison: Comparison) -> Table:
+    return Table(
+        ("", "unit", *comparison.alternatives),
+        tuple(delta_rows(comparison)),
+        caption="Relative change against training alone, in per cent: negative is better.",
+        heading="Δm",
     )
 
 

@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from lianhe.experiment.comparison_words import NONE, digits_of, score_row, sign_rule
+from lianhe.experiment.comparison_words import NONE, delta_rows, digits_of, score_row, sign_rule
 from lianhe.experiment.difference import Difference
 from lianhe.report.numbers import interval
 
@@ -36,6 +36,10 @@ def table(comparison: Comparison) -> Table:
         cells = [Text(text) for text in score_row(comparison, unit)]
         found = [rows.get((against, unit)) for against in comparison.alternatives[1:]]
         drawn.add_row(*cells, *(_verdict_cell(comparison, row) for row in found))
+    if comparison.delta_m:
+        drawn.add_section()
+        for cells in delta_rows(comparison):
+            drawn.add_row(*map(Text, cells), *[NONE] * len(comparison.alternatives[1:]))
     return drawn
 
 

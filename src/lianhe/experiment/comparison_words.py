@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 NONE = "–"
 FEW_SEEDS = 5
+FEW_UNITS = 20
 
 
 def sentences(comparison: Comparison) -> tuple[str, ...]:
@@ -44,6 +45,41 @@ def score_row(comparison: Comparison, unit: Unit) -> tuple[str, ...]:
     found = [comparison.values.get((name, unit)) for name in comparison.alternatives]
     cells = [_mean_and_deviation(list(values.values()), digits) if values else NONE for values in found]
     return unit.label, f"{unit.metric} {arrow}", *cells
+
+
+def delta_rows(comparison: Comparison) -> Iterator[tuple[str, ...]]:
+    """Δm of each alternative with its interval, and beside it the tasks that a mean would hide."""
+    found = {delta.alternative: delta for delta in comparison.delta_m}
+    columns = [found.get(name) for name in comparison.alternatives]
+    digits = decimals([(delta.high - delta.low) / 2 for delta in comparison.delta_m])
+    means = (interval(d.mean, d.low, d.high, digits) if d else NONE for d in columns)
+    yield ("Δm against solo [95%]", "% ↓", *means)
+    yield ("median task", "% ↓", *(signed(d.median, digits) if d else NONE for d in columns))
+    yield (
+        "worst task",
+        "% ↓",
+        *(f"{signed(d.worst, digits)} ({d.worst_task})" if d else NONE for d in columns),
+    )
+
+
+def delta_remarks(comparison: Comparison) -> Iterator[str]:
+    """How Δm is to be read, and how far it can be trusted."""
+    if not comparison.delta_m:
+        return
+    yield (
+        "Δm is the mean over all metrics of all tasks of how many per cent worse a score is than that of the "
+        "task trained alone; negative is better. A mean can be carried by one task: hence the median task "
+        "and the worst."
+    )
+    seeds = comparison.delta_m[0].n
+    stretched = ", stretched because training sets overlap" if comparison.test_to_train else ""
+    few = f"; with {seeds} seeds, the bootstrap alone would be too narrow" if seeds < FEW_UNITS else ""
+    yield (
+        f"Its interval is the wider of two: a bootstrap over seeds{stretched}, and that of the t-test above"
+        f"{few}. Test items are not resampled."
+    )
+    if left_out := comparison.delta_m[0].left_out:
+        yield f"Not in Δm, for want of a finite score or of a baseline other than 0: {', '.join(left_out)}."
 
 
 def remarks(comparison: Comparison) -> Iterator[str]:
