@@ -32,7 +32,7 @@ import lianhe as lh
 from lianhe.experiment.compare import Alternative
 from lianhe.experiment.environment import environment
 from lianhe.experiment.scores import Unit
-from lianhe.report.numbers import decimals, plain
+from lianhe.report.numbers import decimals, interval, plain, signed
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 
@@ -49,6 +49,7 @@ class Options:
     quick: bool
     write: bool
     against: tuple[str, ...]
+    trials: int
 
 
 def options(description: str | None, arguments: Sequence[str] | None = None) -> Options:
@@ -60,12 +61,14 @@ def options(description: str | None, arguments: Sequence[str] | None = None) -> 
         "--quick", action="store_true", help="few rounds: does it work? The numbers mean nothing"
     )
     parser.add_argument("--against", default="", help="only these alternatives, with commas")
+    parser.add_argument("--trials", type=int, help="budget of the tuned weights; 12, or 3 with --quick")
     parser.add_argument("--write", action="store_true", help="write docs/results/NAME.md and NAME.json")
     given = parser.parse_args(arguments)
     if given.quick and given.write:
         parser.error("the numbers of --quick mean nothing: leave it out to --write the page")
     names = tuple(name.strip() for name in given.against.split(",") if name.strip())
-    return Options(given.seeds or (2 if given.quick else 5), given.quick, given.write, names)
+    seeds, trials = (2, 3) if given.quick else (5, 12)
+    return Options(given.seeds or seeds, given.quick, given.write, names, given.trials or trials)
 
 
 def table(
@@ -82,7 +85,7 @@ def table(
     `others` are arguments of `lianhe.compare`: title, prepare, metrics, test, notes.
     """
     started = time.perf_counter()
-    against = _without(_only(against, chosen.against), joint)
+    against = _with_budget(_without(_only(against, chosen.against), joint), chosen.trials)
     seeds = range(chosen.seeds)
     comparison = lh.compare(
         spec, against, seeds=seeds, joint=joint, observer=_say, **{"title": name, **others}
@@ -113,6 +116,10 @@ def _without(known: Mapping[str, Alternative], joint: str) -> Mapping[str, Alter
     return {name: item for name, item in known.items() if name != joint}
 
 
+def _with_budget(known: Mapping[str, Alternative], trials: int) -> Mapping[str, Alternative]:
+    return {name: lh.Tuned(trials) if item == "tuned" else item for name, item in known.items()}
+
+
 def _name(item: Alternative) -> str:
     return item if isinstance(item, str) else getattr(item, "name", type(item).__name__.lower())
 
@@ -127,11 +134,30 @@ def _cells(comparison: lh.Comparison) -> list[tuple[str, ...]]:
     arrows = ["↑" if comparison.higher_is_better[unit.metric] else "↓" for unit in units]
     labels = [f"{unit.label} {unit.metric} {arrow}" for unit, arrow in zip(units, arrows, strict=True)]
     seconds = {cost.alternative: cost.seconds for cost in comparison.costs}
+    deltas, heads = _delta_cells(comparison)
     rows = [
-        (name, *(_cell(comparison, name, unit) for unit in units), f"{seconds[name]:.1f}")
+        (name, *(_cell(comparison, name, unit) for unit in units), *deltas[name], f"{seconds[name]:.1f}")
         for name in comparison.alternatives
     ]
-    return [("", *labels, "seconds"), *rows]
+    return [("", *labels, *heads, "seconds"), *rows]
+
+
+def _delta_cells(comparison: lh.Comparison) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
+    """Δm against training alone, and the tasks that a mean would hide; nothing where nobody trained alone."""
+    found = {delta.alternative: delta for delta in comparison.delta_m}
+    if not found:
+        return dict.fromkeys(comparison.alternatives, ()), ()
+    digits = decimals([(delta.high - delta.low) / 2 for delta in found.values()])
+    cells = {
+        name: (
+            interval(delta.mean, delta.low, delta.high, digits),
+            signed(delta.median, digits),
+            f"{signed(delta.worst, digits)} ({delta.worst_task})",
+        )
+        for name, delta in found.items()
+    }
+    none = dict.fromkeys(comparison.alternatives, ("–", "–", "–"))
+    return none | cells, ("Δm % ↓ [95 %]", "median task ↓", "worst task ↓")
 
 
 def _cell(comparison: lh.Comparison, name: str, unit: Unit) -> str:
@@ -155,14 +181,17 @@ def _write(name: str, comparison: lh.Comparison, chosen: Options, seconds: float
     head, *rows = _cells(comparison)
     rule = ["---", *("---:" for _ in head[1:])]
     lines = [f"| {' | '.join(row)} |" for row in (head, rule, *rows)]
-    command = (
-        f"python {Path(sys.argv[0]).resolve().relative_to(RESULTS.parents[1])} --seeds {chosen.seeds} --write"
-    )
+    script = Path(sys.argv[0]).resolve().relative_to(RESULTS.parents[1])
+    command = f"python {script} --seeds {chosen.seeds} --trials {chosen.trials} --write"
     made = ", ".join(f"{what} {version}" for what, version in environment().items())
     about = [
         *comparison.notes,
-        f"Mean ± standard deviation over {chosen.seeds} seeds; seconds of training a seed.",
+        f"Mean ± standard deviation over {chosen.seeds} seeds; seconds a seed, any search included.",
     ]
+    if "tuned" in comparison.alternatives:
+        about.append(f"tuned: fixed weights, the best of {chosen.trials} on a fifth of the training rows.")
+    if comparison.delta_m:
+        about.append("Δm: by how many per cent scores are worse than those of each task alone, on average.")
     answers = [f"- {sentence}" for sentence in comparison.answer().splitlines()]
     paragraphs = [
         f"# {comparison.title}",
