@@ -68,17 +68,17 @@ def _pairs(known: Sequence[dict[str, float]], names: Sequence[str], usual: Tenso
 
 def _vaccinate(gramian: Tensor, usual: Tensor, order: Tensor, beta: float) -> Tensor:
     """Turn all rows, their s-th steps together; `usual` is brought up to date in place."""
-    m, met = len(gramian), order.T.contiguous()
+    m, met = len(gramian), order.T[:-1].contiguous()
     squares = gramian.diagonal().clamp(min=0)
     lengths = squares.sqrt()
-    pairs = (met != torch.arange(m)) & (lengths[met] > 0) & (lengths > 0)
-    aims = usual.gather(1, order).T.contiguous()
+    pairs = (lengths[met] > 0) & (lengths > 0)
+    aims = usual.gather(1, order).T[:-1].contiguous()
     # An aim that is always met stands for no pair; so nothing has to be masked in the loop.
     wanted = torch.where(pairs, aims, -2.0)
     sines = (1 - aims**2).sqrt_().clamp_(min=_LEAST_SINE)
     tangents, per_length = aims / sines, torch.where(pairs, 1 / lengths[met], 0.0)
     inner, squared = gramian.clone(), squares.clone()
-    shares, cosines = torch.empty_like(gramian), torch.empty_like(gramian)
+    shares, cosines = torch.empty_like(aims), torch.empty_like(aims)
     for s, j in enumerate(met):
         along, own = inner.gather(1, j[:, None])[:, 0], squared.clamp(min=0).sqrt_()
         cosine = (along * per_length[s]).div_(own).nan_to_num_(0.0).clamp_(-1, 1)
@@ -87,5 +87,5 @@ def _vaccinate(gramian: Tensor, usual: Tensor, order: Tensor, beta: float) -> Te
         squared += share * (2 * along + share * squares[j])
         inner.addcmul_(share[:, None], gramian[j])
         shares[s], cosines[s] = share, cosine
-    usual.scatter_(1, order, torch.where(pairs, (1 - beta) * aims + beta * cosines, aims).T)
+    usual.scatter_(1, met.T, torch.where(pairs, (1 - beta) * aims + beta * cosines, aims).T)
     return torch.ones(m, dtype=torch.float64).index_add_(0, met.reshape(-1), shares.reshape(-1))

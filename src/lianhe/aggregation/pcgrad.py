@@ -20,7 +20,8 @@ class PCGrad(Weighting):
 
     For each i: c = e_i; for j != i in random order: a = (Gc)_j, and if a < 0 then c_j -= a / G_jj. w is the
     sum of all c. The orders come from the stack's random stream; two rows need none. A sum, as in the
-    paper: divide the learning rate by m to compare with a mean.
+    paper: divide the learning rate by m to compare with a mean. (TorchJD's is the same with orders of its
+    own; LibMTL's loop includes j = i, so that a row that others have turned round loses itself.)
 
     Raises:
         NonFiniteError: if a row is not finite.
@@ -45,7 +46,7 @@ class PCGrad(Weighting):
 
 
 def orders(m: int, generator: torch.Generator) -> Tensor:
-    """Draw for each row the order in which it meets all rows (itself included, which it passes by).
+    """Draw for each row the order in which it meets the others; it comes to itself last, and passes by.
 
     Args:
         m: number of rows.
@@ -58,7 +59,7 @@ def orders(m: int, generator: torch.Generator) -> Tensor:
         >>> orders(3, torch.Generator().manual_seed(0)).sort(1).values.tolist()
         [[0, 1, 2], [0, 1, 2], [0, 1, 2]]
     """
-    return torch.rand(m, m, generator=generator, dtype=torch.float64).argsort(1)
+    return torch.rand(m, m, generator=generator, dtype=torch.float64).fill_diagonal_(2).argsort(1)
 
 
 def _of_few(gramian: list[list[float]], order: list[list[int]]) -> list[float]:
@@ -75,13 +76,12 @@ def _of_few(gramian: list[list[float]], order: list[list[int]]) -> list[float]:
 
 
 def _of_many(gramian: Tensor, order: Tensor) -> Tensor:
-    """The same with all rows taking their s-th step together."""
-    m = len(gramian)
-    met = order.T.contiguous()
-    lengths = gramian.diagonal()[met].masked_fill_(met == torch.arange(m), torch.inf)
-    lengths.masked_fill_(lengths <= 0, torch.inf)
-    inner, shares = gramian.clone(), torch.empty_like(gramian)
-    for j, rows, length, share in zip(met, gramian[met], lengths, shares, strict=True):
-        torch.gather(inner, 1, j[:, None], out=share[:, None]).clamp_(max=0)
-        inner.addcmul_(share.div_(length)[:, None], rows, value=-1)
+    """The same with all rows taking their s-th step together; `inner` is c G / diag(G), kept up to date."""
+    m, lengths = len(gramian), gramian.diagonal()
+    scaled = gramian * torch.where(lengths > 0, 1 / lengths, 0.0)
+    met = order.T[:-1].contiguous()
+    inner, shares = scaled.clone(), torch.empty(m - 1, m, 1, dtype=torch.float64)
+    for j, rows, share in zip(met[..., None], scaled[met], shares, strict=True):
+        torch.gather(inner, 1, j, out=share).clamp_(max=0)
+        inner.addcmul_(share, rows, value=-1)
     return torch.ones(m, dtype=torch.float64).index_add_(0, met.reshape(-1), shares.reshape(-1), alpha=-1)

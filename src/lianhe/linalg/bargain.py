@@ -47,8 +47,10 @@ def bargain(gramian: Tensor, eps: float = 0.0, shares: Tensor | None = None, pow
         (a, b), (_, d) = gramian.tolist()
         return torch.tensor(_bargain_of_two(a, b, d, eps), dtype=torch.float64)
     some = gramian.diagonal() > 0
-    shares = torch.ones(len(gramian), dtype=torch.float64) if shares is None else shares
-    some &= shares > 0
+    if shares is None:
+        shares = torch.ones(len(gramian), dtype=torch.float64)
+    else:
+        some &= shares > 0
     if some.all():
         return _newton(gramian, eps, shares, power)
     weights = torch.zeros(len(gramian), dtype=torch.float64)
@@ -63,9 +65,10 @@ def _newton(gramian: Tensor, eps: float, shares: Tensor, power: float) -> Tensor
     # Of rows that are orthogonal this is the solution; it takes the rows' scales out of the problem.
     alone = shares ** (1 / (1 + power)) * scale ** ((1 - power) / (1 + power))
     u, z, wanted = alone, alone, alone
+    newton, diagonal = unit.clone(), unit.diagonal()
+    curvature = newton.diagonal()
     for _ in range(200):
-        newton = unit.clone()
-        newton.diagonal().add_(z / u, alpha=power)
+        torch.add(diagonal, z / u, alpha=power, out=curvature)
         factor = torch.linalg.cholesky_ex(newton)[0]
         step = torch.cholesky_solve(torch.addmv(wanted, unit, u, alpha=-1)[:, None], factor)[:, 0]
         of_u = step / u
