@@ -200,6 +200,13 @@ def test_tuned_weights_pay_for_their_search_and_never_see_a_test_row(monkeypatch
         assert torch.equal(given.data[0], this.joint.spec.data[0])
 
 
+def test_what_cannot_be_made_is_said_before_anything_is_trained(monkeypatch) -> None:
+    monkeypatch.setattr("lianhe.experiment.tuning.study.optuna", None)
+    monkeypatch.setattr("lianhe.experiment.compare.fit", None)
+    with pytest.raises(lh.MissingExtraError, match=r"lianhe\[tune\]"):
+        lh.compare(two_tasks(2), ["solo", "tuned"], seeds=range(2))
+
+
 def test_tuned_weights_start_from_the_seed_s_initial_weights_like_all_others() -> None:
     class Looks(lh.Baseline):
         name = "looks"

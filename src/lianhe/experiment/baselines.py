@@ -13,6 +13,7 @@ from lianhe.experiment.tuning.amounts import Difficulty
 from lianhe.experiment.tuning.heuristics import by_difficulty, by_size
 from lianhe.experiment.tuning.options import require_search
 from lianhe.experiment.tuning.search import tune
+from lianhe.experiment.tuning.study import require_optuna
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,9 @@ class Tuned(Baseline):
     def __post_init__(self) -> None:
         require_whole("Tuned: trials", self.trials, 1)
         require_search(self.search, [0])
+
+    def check(self) -> None:
+        require_optuna()
 
     def parts(self, joint: Part, seed: int) -> Sequence[Part]:
         tuning = tune(

@@ -106,7 +106,11 @@ def _alternatives(
     this: Trial, against: Sequence[Alternative] | Mapping[str, Alternative], joint: str
 ) -> dict[str, Sequence[Part] | Baseline]:
     named = against if isinstance(against, Mapping) else {_name(item): item for item in against}
-    return {joint: [this.joint], **{name: _parts(this, item) for name, item in named.items()}}
+    found = {joint: [this.joint], **{name: _parts(this, item) for name, item in named.items()}}
+    for parts in found.values():
+        if isinstance(parts, Baseline):
+            parts.check()
+    return found
 
 
 def _name(item: Alternative) -> str:

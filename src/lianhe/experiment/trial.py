@@ -54,6 +54,9 @@ class Baseline(ABC):
     def parts(self, joint: Part, seed: int) -> Sequence[Part]:
         """What is trained, and tested on the same rows as the joint alternative."""
 
+    def check(self) -> None:  # noqa: B027  most have all they need
+        """Raise, before anything is trained, what would keep it from being made."""
+
 
 @dataclass(frozen=True, eq=False)
 class Trial:

@@ -39,6 +39,12 @@ _RANDOM = 8
 _PATIENCE = 4
 
 
+def require_optuna() -> None:
+    """Raise MissingExtraError if Optuna is not installed."""
+    if optuna is None:
+        raise MissingExtraError("optuna", "tune", "the search for weights")
+
+
 @contextlib.contextmanager
 def open_study(path: Path | None, asked: Mapping[str, Any], seed: int) -> Iterator[Search]:
     """Open a study, new or begun before; other processes are kept out.
@@ -53,8 +59,7 @@ def open_study(path: Path | None, asked: Mapping[str, Any], seed: int) -> Iterat
         SpecError: if the study was asked something else, or another process is at work on it.
         CheckpointError: if the file cannot be read.
     """
-    if optuna is None:
-        raise MissingExtraError("optuna", "tune", "lianhe.tune")
+    require_optuna()
     with contextlib.ExitStack() as stack:
         stack.enter_context(_quiet())
         if path is not None:
