@@ -1,6 +1,7 @@
 import pytest
 from tests.experiment.specs import TASKS
 from tests.experiment.wrong_specs import WRONG
+from tests.experiment.wrong_training import MORE
 from typer.testing import CliRunner
 
 from lianhe.cli.app import app
@@ -16,7 +17,7 @@ def lianhe(*args):
     return CliRunner().invoke(app, [str(arg) for arg in args])
 
 
-@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong.what)
+@pytest.mark.parametrize("wrong", [*WRONG, *MORE], ids=lambda wrong: wrong.what)
 def test_says_what_is_wrong_with_a_specification(wrong, here):
     spec = here / "spec.toml"
     spec.write_text(wrong.text)

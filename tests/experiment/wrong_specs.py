@@ -397,7 +397,7 @@ WRONG = (
     tasks(
         "a model that is not there",
         "hidden = [8]\ndropout = 0.1",
-        'factory = "lianhe.nets:MPL"',
+        'factory = "lianhe.nets:MLPs"',
         ":10: encoder.factory",
         '"MLP"?',
     ),

@@ -412,3 +412,34 @@ def test_sites_are_drawn_in_proportion_to_their_rows():
     for name, rows in {"north": 7, "east": 12, "south": 21}.items():
         p = rows / 40
         assert abs(names.count(name) - 120 * p) < 4 * (120 * p * (1 - p)) ** 0.5
+
+
+# ------------------------------------------------------------------------ some of the tasks
+
+
+def test_a_specification_for_some_tasks_keeps_what_is_about_them():
+    spec = task_spec(
+        participants=[*tasks(("size", "kind")), Task("late", head(1), "mse", reads=("kind",))],
+        data=(X, {**Y, "late": Y["size"]}),
+        penalties=[
+            L1(0.1, ["encoder", "head.size"]),
+            L1(0.2, ["head.kind"]),
+            TaskRelations({("size", "kind"): 1.0}),
+            TaskRelations({("size", "late"): 1.0, ("kind", "late"): 2.0}),
+            TaskRelations(),
+        ],
+        stopping=EarlyStopping("delta_m", 3, reference={"size.loss": 1.0, "late.loss": 2.0}),
+        evaluate_every=1,
+    )
+    alone = spec.among(["size"])
+    assert alone.names == ("size",)
+    assert repr(alone.penalties) == repr((L1(0.1, ["encoder", "head.size"]),))
+    assert alone.stopping.reference == {"size.loss": 1.0}
+    late = spec.among(["late"], rounds=3)
+    assert (late.names, late.rounds) == (("kind", "late"), 3)
+    assert [getattr(p, "graph", "l1") for p in late.penalties] == ["l1", "l1", {("kind", "late"): 2.0}, None]
+    kind = spec.among(["kind"])
+    assert (kind.stopping.on, kind.stopping.patience) == ("loss", 3)
+    assert repr(kind.penalties) == repr((L1(0.1, ["encoder"]), L1(0.2, ["head.kind"])))
+    assert EarlyStopping("size.mae").among(["size"]).on == "size.mae"
+    assert EarlyStopping("size.mae").among(["kind"]).on == "loss"

@@ -1,0 +1,212 @@
+"""Specification files with something wrong about sharing, tasks that read others, or regularisation."""
+
+from __future__ import annotations
+
+from tests.experiment.specs import TASKS, changed
+from tests.experiment.wrong_specs import Wrong, sites, tasks
+
+BITS = ('name = "disease"\nloss = "cross_entropy"', 'name = "disease"\nloss = "binary_cross_entropy"')
+
+
+def training(what: str, lines: str, *fragments: str) -> Wrong:
+    """Lines after `lr = 1e-3`, the first of which is line 27."""
+    return tasks(what, "lr = 1e-3", f"lr = 1e-3\n{lines}", *fragments)
+
+
+def sharing(what: str, value: str, *fragments: str) -> Wrong:
+    return tasks(what, "hidden = [8]", f"hidden = [8]\nsharing = {value}", ":11: encoder.sharing", *fragments)
+
+
+def reading(what: str, lines: str, *fragments: str) -> Wrong:
+    """Lines after the name of the second task, the first of which is line 20."""
+    return tasks(what, 'name = "max_heart_rate"', f'name = "max_heart_rate"\n{lines}', *fragments)
+
+
+MORE = (
+    # schedules
+    training(
+        "turns of nobody",
+        'schedule = {name = "alternating", rounds_each = {desease = 2}}',
+        ":27: training.schedule",
+        "unknown participant in rounds_each of Alternating 'desease'",
+        "'disease'?",
+    ),
+    training(
+        "half a turn",
+        'schedule = {name = "alternating", rounds_each = 1.5}',
+        ":27: training.schedule",
+        "rounds_each of Alternating=1.5: must be a whole number",
+    ),
+    training(
+        "a cold temperature",
+        'schedule = {name = "proportional", temperature = -1}',
+        ":27: training.schedule",
+        "temperature of Proportional=-1",
+    ),
+    training(
+        "more than there are",
+        'schedule = {name = "proportional", count = 3}',
+        ":27: training.schedule",
+        "more than the 2 participants",
+    ),
+    # sharing
+    sharing("an unknown architecture", '"mmo"', "unknown sharing", '"mmoe"?', "crossstitch"),
+    sharing(
+        "an option of nobody", '{name = "mmoe", expert = 3}', ".expert = 3", "unknown option", '"experts"?'
+    ),
+    sharing("half an expert", '{name = "mmoe", experts = 1.5}', ".experts = 1.5: must be a whole number"),
+    sharing("no expert", '{name = "mmoe", experts = 0}', "experts=0: must be a whole number of at least 1"),
+    sharing("no level", '{name = "ple", levels = 0}', "PLE: levels=0"),
+    sharing("a norm of nobody", '{name = "mtan", norm = "layer"}', "unknown norm of MTAN 'layer'"),
+    sharing("too much of itself", '{name = "crossstitch", keep = 2}', "keep=2: must be between 0 and 1"),
+    sharing("a list", '["mmoe"]', "must be a name, or a name with options"),
+    tasks(
+        "widths of a factory",
+        "hidden = [8]\ndropout = 0.1",
+        'factory = "tests.experiment.factories:narrow"\nsharing = "mtan"',
+        ":11: encoder.sharing",
+        "hidden = […] instead of a factory",
+    ),
+    # tasks that read others
+    reading("reads nobody", 'reads = ["desease"]', ':20: tasks[1].reads[0] = "desease"', '"disease"?'),
+    reading("reads itself", 'reads = ["max_heart_rate"]', ":20: tasks[1].reads", "reads itself"),
+    reading(
+        "reads in a circle",
+        'reads = ["disease"]',
+        ":20: tasks[1].reads",
+        "max_heart_rate -> disease -> max_heart_rate",
+    )._replace(
+        text=changed(
+            TASKS,
+            ('name = "disease"', 'name = "disease"\nreads = ["max_heart_rate"]'),
+            ('name = "max_heart_rate"', 'name = "max_heart_rate"\nreads = ["disease"]'),
+        ),
+        lines=(
+            (":15: tasks[0].reads", "disease -> max_heart_rate -> disease"),
+            (":21: tasks[1].reads", "max_heart_rate -> disease -> max_heart_rate"),
+        ),
+    ),
+    reading("an unknown reader", 'reads = ["disease"]\nreader = "esm"', ":21: tasks[1].reader", '"esmm"?'),
+    reading("a reader of nothing", "detach = true", ":18: tasks[1]", "give reads"),
+    reading("an event that is an amount", 'reads = ["disease"]\nreader = "esmm"', ":18: tasks[1]", "esmm"),
+    Wrong(
+        "an event after classes",
+        changed(
+            TASKS,
+            ('name = "max_heart_rate"\nloss = "mse"', 'name = "severity"\nloss = "binary_cross_entropy"'),
+            ('metrics = ["mae"]', 'reads = ["disease"]\nreader = "esmm"'),
+        ),
+        ((":21: tasks[1].reads[0]", "its loss is cross_entropy: esmm reads binary_cross_entropy"),),
+    ),
+    sites(
+        "sites that read",
+        'name = "severity"',
+        'name = "severity"\nreads = ["disease"]',
+        ":16: tasks[1].reads",
+        "do not read each other",
+    ),
+    # penalties
+    training("a negative decay", "weight_decay = -1", ":27: training.weight_decay = -1", "at least 0"),
+    training(
+        "an unknown penalty",
+        'penalties = ["l3"]',
+        ":27: training.penalties[0]",
+        "unknown penalty",
+        '"l1"?',
+        "taskrelations",
+    ),
+    training("no strength", 'penalties = ["l1"]', ":27: training.penalties[0]", "needs the option strength"),
+    training("a lone penalty", 'penalties = "l1"', ':27: training.penalties = "l1"', "must be a list"),
+    training(
+        "a strength below zero",
+        'penalties = [{name = "l1", strength = -0.1}]',
+        ":27: training.penalties[0]",
+        "strength of L1=-0.1",
+    ),
+    training(
+        "an unknown block",
+        'penalties = [{name = "l1", strength = 0.1, blocks = ["encoder", "head.desease"]}]',
+        ":27: training.penalties[0].blocks[1]",
+        "unknown block",
+        '"head.disease"?',
+    ),
+    training(
+        "relations of nobody",
+        'penalties = [{name = "taskrelations", graph = [["disease", "sex", 1.0]]}]',
+        ":27: training.penalties[0].graph[0][1]",
+        '"sex": unknown task',
+    ),
+    training(
+        "relations without weight",
+        'penalties = [{name = "taskrelations", graph = [["disease", "sex"]]}]',
+        ":27: training.penalties[0]",
+        "expected (task, task, weight)",
+    ),
+    sites(
+        "penalties of joint steps",
+        "rounds = 6",
+        'rounds = 6\nweight_decay = 0.1\npenalties = [{name = "l1", strength = 0.1}]',
+    )._replace(
+        lines=(
+            (":24: training.weight_decay", "is of joint steps"),
+            (":25: training.penalties", "is of joint steps"),
+        )
+    ),
+    # stopping
+    training(
+        "stopping by nothing",
+        'stopping = {on = "disease.auc"}',
+        ':27: training.stopping.on = "disease.auc"',
+        '"disease.auroc"?',
+    ),
+    training("a mere task", 'stopping = {on = "disease"}', ":27: training.stopping", 'must be "task.metric"'),
+    training("no patience", "stopping = {patience = 0}", ":27: training.stopping.patience", "at least 1"),
+    training(
+        "a key of stopping", "stopping = {patiense = 3}", ":27: training.stopping.patiense", '"patience"?'
+    ),
+    training("no reference", 'stopping = {on = "delta_m"}', ":27: training.stopping", "give reference"),
+    training(
+        "a reference of nobody",
+        'stopping = {on = "delta_m", reference = {"disease.auroc" = 0.8, "sex.loss" = 1.0}}',
+        ":27: training.stopping.reference.sex.loss",
+        "unknown measure",
+    ),
+    Wrong(
+        "nothing to judge by",
+        changed(
+            TASKS,
+            ("lr = 1e-3", "lr = 1e-3\nstopping = {}"),
+            ("validation = 0.1\n", ""),
+            ("evaluate_every = 10\n", ""),
+        ),
+        (
+            (":26: training.stopping", "set data.validation = 0.1"),
+            (":26: training.stopping", "set training.evaluate_every = 50"),
+        ),
+    ),
+    # inputs
+    training(
+        "an unknown augmentation", 'augment = ["noise"]', ":27: training.augment[0]", '"gaussiannoise"?'
+    ),
+    training(
+        "images",
+        'augment = [{name = "gaussiannoise", std = 0.1}, "randomflip"]',
+        ":27: training.augment[1]",
+        "is for images",
+    ),
+    training("an unknown attack", 'adversarial = "fgms"', ":27: training.adversarial", '"fgsm"?'),
+    training("no budget", 'adversarial = "fgsm"', ":27: training.adversarial", "needs the option eps"),
+    training(
+        "a norm that is none",
+        'adversarial = {name = "pgd", eps = 0.1, norm = "l2"}',
+        ":27: training.adversarial",
+        "unknown norm of PGD 'l2'",
+    ),
+    sites(
+        "attacks at sites",
+        "rounds = 6",
+        'rounds = 6\nadversarial = {name = "fgsm", eps = 0.1}',
+        ":24: training.adversarial",
+        "unknown key",
+    ),
+)
