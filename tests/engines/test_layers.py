@@ -11,14 +11,14 @@ import torch._functorch.config as functorch
 from tests.toys import assert_close, fit, seeded, table, tasks, weights_of
 from torch import Tensor, nn
 
-from lianhe.aggregation import Median, Sum, UPGrad
+from lianhe.aggregation import Certified, Median, Sum, UPGrad
 from lianhe.core.engine import LoopEngine
 from lianhe.core.spec import Spec
 from lianhe.engines import SharedEngine
 from lianhe.participants import Task
 
-# Each needs another face of the stack: losses, the Gramian, the rows.
-AGGREGATORS = [Sum(), UPGrad(), Median()]
+# Each needs another face of the stack: losses, products, the Gramian, the rows.
+AGGREGATORS = [Sum(), Certified(), UPGrad(), Median()]
 METHODS = ["sequential", "vmapped"]
 
 
