@@ -4,10 +4,14 @@ import pytest
 import torch
 from tests.aggregation.common import as_rows, names
 from tests.linalg.cases import nasty, rows
+from tests.toys import all_weights, assert_close, task_spec
 
 from lianhe.aggregation import Certified, DualProj
+from lianhe.core.engine import LoopEngine
 from lianhe.core.errors import NonFiniteError
 from lianhe.core.stack import Rows
+from lianhe.engines import SharedEngine
+from lianhe.experiment.fit import fit
 
 
 class Told(Rows):
@@ -147,3 +151,14 @@ def test_rows_that_are_not_finite(value):
     matrix[2, 1] = value
     with pytest.raises(NonFiniteError, match=r"Certified: the rows of .*site2"):
         Certified()(as_rows(matrix))
+
+
+@pytest.mark.parametrize("engine", [LoopEngine(), SharedEngine()], ids=["loop", "shared"])
+def test_a_fit_is_that_of_dualproj(engine):
+    options = {"rounds": 30, "batch_size": 8, "lr": 0.2}
+    ours = fit(task_spec(aggregator=Certified(), **options), engine=engine, seed=1)
+    theirs = fit(task_spec(aggregator=DualProj(), **options), engine=engine, seed=1)
+    assert_close(all_weights(ours), all_weights(theirs), 1e-9)
+    (sentence,) = (text for text in ours.findings if text.startswith("certified"))
+    assert sentence.startswith("certified 30 steps: ")
+    assert " 0 %" not in sentence
