@@ -212,6 +212,7 @@ def test_tasks_with_data_of_their_own_are_split_each_and_shared_ones_once():
     ("options", "kind", "says"),
     [
         ({"trials": 0}, lh.SpecError, "trials=0"),
+        ({"seed": -1}, lh.SpecError, "^seed=-1"),
         ({"search": []}, lh.SpecError, "search=\\[\\]"),
         ({"search": "weights"}, lh.SpecError, "search='weights': give a sequence"),
         ({"search": ["weight"]}, lh.UnknownNameError, "did you mean 'weights'"),

@@ -50,6 +50,14 @@ def test_two_processes_do_not_work_on_one_study(tmp_path):
         lh.tune(planted(2), trials=1, study=path)
 
 
+def test_what_lies_beside_a_study_does_not_keep_it_waiting(tmp_path):
+    path = tmp_path / "s.jsonl"
+    lh.tune(planted(2), trials=1, study=path)
+    (tmp_path / "s.jsonl.lock").symlink_to(path)  # the lock that Optuna would make, left by a kill
+    assert len(lh.tune(planted(2), trials=2, study=path).trials) == 2
+    assert {file.name for file in tmp_path.iterdir()} == {"s.jsonl", "s.jsonl.lock"}
+
+
 def test_a_result_that_was_written_but_not_entered_is_entered(tmp_path):
     path = tmp_path / "s.jsonl"
     with open_study(path, {"a": 1}, 0) as search:

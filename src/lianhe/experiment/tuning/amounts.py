@@ -30,11 +30,11 @@ def losses(spec: Spec, of: Difficulty, seed: int) -> dict[str, float]:
     if of not in get_args(Difficulty):
         raise UnknownNameError("difficulty", of, get_args(Difficulty))
     if of == "solo":
-        alone = {"aggregator": None, "schedule": None, "validation": None}
+        alone = {"aggregator": None, "schedule": None}
         solo = {task.name: spec.among([task.name], **alone) for task in tasks_of(spec)}
         return {name: losses(one, "sum", seed)[name] for name, one in solo.items()}
     if of == "sum":
-        evaluate = fit(spec.replace(aggregator=Sum(), validation=None), seed=seed).evaluate
+        evaluate = fit(spec.replace(aggregator=Sum()), seed=seed).evaluate
         found = [(r.task, r.name, r.value) for data in each_once(spec, "data") for r in evaluate(data)]
     else:
         with untouched_global_state():

@@ -91,6 +91,7 @@ def tune(  # noqa: PLR0913  every argument has a default but one
         hyper-parameter optimization", NeurIPS 2011, for the search.
     """
     require_whole("trials", trials, 1)
+    require_whole("seed", seed, 0)
     require_search(search, seeds)
     methods = chosen_methods(spec, search, aggregators)
     measures = wanted(spec, metric)

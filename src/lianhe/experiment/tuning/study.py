@@ -10,7 +10,7 @@ import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from lianhe.core.errors import CheckpointError, MissingExtraError, SpecError
 from lianhe.core.streams import Stream
@@ -109,12 +109,23 @@ class Search:
             self._study.tell(number, state=states.PRUNED)
 
 
+class _Held:
+    """A lock for Optuna's journal, which this process has for itself already; none is left by a kill."""
+
+    def acquire(self) -> bool:
+        """Nobody else is there."""
+        return True
+
+    def release(self) -> None:
+        """It stays with this process."""
+
+
 def _study(path: Path | None) -> Study:
     storage: Any = None
     try:
         if path is not None:
             _without_torn_line(path)
-            storage = JournalStorage(JournalFileBackend(str(path)))
+            storage = JournalStorage(JournalFileBackend(str(path), cast("Any", _Held())))
         return optuna.create_study(
             storage=storage,
             study_name=_NAME,
