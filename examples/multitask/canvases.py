@@ -71,7 +71,7 @@ class Anywhere(nn.Sequential):
 
 
 def encoder() -> nn.Module:
-    """Four pixels as four channels, three stages, and a pyramid over them: 50,000 parameters."""
+    """Four pixels as four channels, three stages, and a pyramid over them: 48,000 parameters."""
     stages = ConvNet(4, CHANNELS, pool=False)
     return nn.Sequential(nn.PixelUnshuffle(2), Pyramid(stages, CHANNELS, features=16))
 

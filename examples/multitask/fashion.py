@@ -54,7 +54,7 @@ def tasks() -> list[lh.Task]:
 
 
 def encoder() -> nn.Module:
-    """Four pixels as four channels, three stages to [n, 32, 3, 3], and 64 features: 37,000 parameters."""
+    """Four pixels as four channels, three stages to [n, 32, 3, 3], and 64 features: 36,000 parameters."""
     stages = lh.nets.ConvNet(4, [24, 32, 32], pool=False)
     return nn.Sequential(nn.PixelUnshuffle(2), stages, nn.Flatten(), nn.Linear(288, 64), nn.ReLU())
 
