@@ -11,6 +11,7 @@ from tests.experiment.specs import SITES, TASKS, changed
 from lianhe.core.schedule import Alternating, Proportional
 from lianhe.experiment.config import load_spec
 from lianhe.experiment.fit import fit
+from lianhe.experiment.run import resume_run, start_run
 from lianhe.experiment.trial import Part
 from lianhe.nets import CGC, ESMM, MTAN, PLE, Cascade, CrossStitch, DSelectK, LoRA, MMoE
 from lianhe.nets.mmoe import MixtureEncoder
@@ -254,6 +255,21 @@ def test_joint_steps_of_sites_are_regularised(load):
     result = fit(loaded.spec)
     assert repr(result.penalties) == "(L1(strength=0.01, blocks=None),)"
     assert result.stopping.best is not None
+
+
+def test_a_run_that_ended_early_says_so(load, tmp_path):
+    lines = 'stopping = {on = "disease.auroc", patience = 1, min_delta = 0.9}'
+    loaded = load(with_training(lines))
+    outcome = start_run(loaded, tmp_path / "run")
+    assert outcome.rounds == 20
+    (finding,) = outcome.findings
+    assert finding.startswith("training ended early: disease.auroc was best after 10 rounds")
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Training ended early: disease.auroc was best after 10 rounds" in page
+    assert resume_run(tmp_path / "run").findings == outcome.findings
+    (tmp_path / "run" / "result.json").unlink()
+    again = resume_run(tmp_path / "run")
+    assert (again.rounds, again.findings, again.measures) == (20, outcome.findings, outcome.measures)
 
 
 def test_names_are_those_of_the_classes():

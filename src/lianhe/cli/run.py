@@ -106,4 +106,6 @@ def _show(outcome: Outcome) -> None:
     if outcome.was_finished:
         typer.echo(f"{outcome.directory} is finished already: there is nothing to resume")
     output().print(measures_table(f"{outcome.title}: after {outcome.rounds} rounds", outcome.measures))
+    for finding in outcome.findings:
+        typer.echo(finding)
     typer.echo(f"report: {outcome.directory / 'report.html'}")

@@ -41,6 +41,7 @@ class Outcome:
         rounds: that were run.
         measures: on held-out rows; without any, the last ones on validation rows, or the last losses.
         was_finished: whether there was nothing left to do.
+        findings: what else there is to tell, such as why it ended early: sentences.
     """
 
     directory: Path
@@ -48,6 +49,7 @@ class Outcome:
     rounds: int
     measures: tuple[Record, ...]
     was_finished: bool = False
+    findings: tuple[str, ...] = ()
 
 
 def start_run(loaded: LoadedSpec, directory: str | Path, observer: Observer | None = None) -> Outcome:
@@ -117,8 +119,9 @@ def write_report(directory: str | Path, output: str | Path | None = None) -> Pat
     directory = Path(directory)
     if not (directory / "spec.toml").is_file():
         raise SpecError(f"{directory} is no run: it has no spec.toml")
-    measures = _finished(directory).measures if (directory / "result.json").is_file() else ()
-    return _write_page(directory, read_metrics(directory / "metrics.jsonl"), measures, output)
+    done = _finished(directory) if (directory / "result.json").is_file() else None
+    measures, findings = ((), ()) if done is None else (done.measures, done.findings)
+    return _write_page(directory, read_metrics(directory / "metrics.jsonl"), measures, findings, output)
 
 
 def _go_on(loaded: LoadedSpec, directory: Path, observer: Observer | None, *, resume: bool) -> Outcome:
@@ -138,8 +141,8 @@ def _go_on(loaded: LoadedSpec, directory: Path, observer: Observer | None, *, re
     measures = held_out or last_measures(records)
     content = json.dumps(_summary(loaded, result, measures), indent=2, ensure_ascii=False, allow_nan=False)
     write_atomically(directory / "result.json", content.encode())
-    _write_page(directory, records, measures)
-    return Outcome(directory, loaded.title, result.rounds, measures)
+    _write_page(directory, records, measures, result.findings)
+    return Outcome(directory, loaded.title, result.rounds, measures, findings=result.findings)
 
 
 def last_measures(records: Sequence[Record]) -> tuple[Record, ...]:
@@ -159,6 +162,7 @@ def _summary(loaded: LoadedSpec, result: Result, measures: Sequence[Record]) -> 
         "seed": loaded.seed,
         "rounds": result.rounds,
         "measures": [as_json(record) for record in measures],
+        "findings": list(result.findings),
         "made_with": environment(),
     }
 
@@ -168,11 +172,12 @@ def _finished(directory: Path) -> Outcome:
     try:
         summary = json.loads(path.read_bytes())
         measures = tuple(from_json(values) for values in summary["measures"])
-        outcome = Outcome(directory, summary["title"], summary["rounds"], measures, was_finished=True)
+        findings = tuple(map(str, summary["findings"]))
+        outcome = Outcome(directory, summary["title"], summary["rounds"], measures, True, findings)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is damaged ({error}): delete it, and resume the run") from error
     if not (directory / "report.html").is_file():
-        _write_page(directory, read_metrics(directory / "metrics.jsonl"), measures)
+        _write_page(directory, read_metrics(directory / "metrics.jsonl"), measures, findings)
     return outcome
 
 
@@ -182,9 +187,13 @@ def _rounds_done(checkpoint: Path) -> int:
 
 
 def _write_page(
-    directory: Path, records: Sequence[Record], measures: Sequence[Record], output: str | Path | None = None
+    directory: Path,
+    records: Sequence[Record],
+    measures: Sequence[Record],
+    findings: Sequence[str],
+    output: str | Path | None = None,
 ) -> Path:
-    facts = RunFacts.read(directory / "spec.toml")
+    facts = RunFacts.read(directory / "spec.toml", findings)
     return write_run_page(facts, records, measures, Path(output or directory / "report.html"))
 
 

@@ -26,26 +26,32 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What a report says of a run before its numbers.
+    """What a report says of a run beside its numbers.
 
     Args:
         title: of the report.
         subtitle: one line: kind of participants, aggregator, rounds, seed.
+        findings: what the run has found out: sentences.
     """
 
     title: str
     subtitle: str
+    findings: tuple[str, ...] = ()
 
     @classmethod
-    def read(cls, path: Path) -> Self:
+    def read(cls, path: Path, findings: Sequence[str] = ()) -> Self:
         """Read them off a run's resolved specification; its data are not touched.
+
+        Args:
+            path: of the specification.
+            findings: what the run has found out.
 
         Raises:
             CheckpointError: if it is no longer what was written.
         """
         try:
             spec = tomllib.loads(path.read_text(encoding="utf-8"))
-            return cls(spec.get("title") or path.parent.name, _subtitle(spec))
+            return cls(spec.get("title") or path.parent.name, _subtitle(spec), tuple(findings))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{path} is damaged: {error}") from error
 
@@ -82,7 +88,8 @@ def write_run_page(
 
 def run_page(facts: RunFacts, records: Sequence[Record], measures: Sequence[Record]) -> Page:
     """The report of a run as values."""
-    return Page(facts.title, facts.subtitle, (*_final(measures), *_curves(records)))
+    told = [Text(tuple(map(_sentence, facts.findings)), heading="Findings")] if facts.findings else []
+    return Page(facts.title, facts.subtitle, (*_final(measures), *told, *_curves(records)))
 
 
 def final_table(measures: Sequence[Record]) -> tuple[tuple[str, ...], tuple[tuple[str | float, ...], ...]]:
@@ -112,6 +119,10 @@ def final_table(measures: Sequence[Record]) -> tuple[tuple[str, ...], tuple[tupl
 def label(record: Record) -> str:
     """Participant and task, each said once."""
     return "/".join(dict.fromkeys(filter(None, (record.participant, record.task)))) or "all"
+
+
+def _sentence(finding: str) -> str:
+    return f"{finding[:1].upper()}{finding[1:].rstrip('.')}."
 
 
 def _final(measures: Sequence[Record]) -> Iterator[Section]:
