@@ -11,7 +11,7 @@ from lianhe.core.checks import require_whole
 from lianhe.experiment.trial import Baseline, Part
 from lianhe.experiment.tuning.amounts import Difficulty
 from lianhe.experiment.tuning.heuristics import by_difficulty, by_size
-from lianhe.experiment.tuning.options import require_search
+from lianhe.experiment.tuning.options import require_search, seeds_of_fits
 from lianhe.experiment.tuning.search import tune
 from lianhe.experiment.tuning.study import require_optuna
 
@@ -28,6 +28,7 @@ class Tuned(Baseline):
         aggregators: balancing methods to choose from, where these are searched.
         metric: the one that counts; None for all.
         validation: share of the training rows that is split off.
+        repeats: fits of each trial, each with another split; more than one where there are few rows.
 
     Example:
         >>> Tuned(trials=20).name
@@ -39,11 +40,13 @@ class Tuned(Baseline):
     aggregators: Sequence[str] | Mapping[str, Aggregator] | None = None
     metric: str | None = None
     validation: float = 0.2
+    repeats: int = 1
 
     name: ClassVar[str] = "tuned"
 
     def __post_init__(self) -> None:
         require_whole("Tuned: trials", self.trials, 1)
+        require_whole("Tuned: repeats", self.repeats, 1)
         require_search(self.search, [0])
 
     def check(self) -> None:
@@ -56,7 +59,7 @@ class Tuned(Baseline):
             search=self.search,
             aggregators=self.aggregators,
             seed=seed,
-            seeds=[seed],
+            seeds=seeds_of_fits(seed, self.repeats),
             metric=self.metric,
             validation=self.validation,
         )

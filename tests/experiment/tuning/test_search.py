@@ -65,7 +65,7 @@ def test_the_first_trial_is_the_plain_sum_on_rows_without_the_validation_rows():
     spec = planted(rounds=20)
     first = lh.tune(spec, trials=1, seeds=[3], prune=False).trials[0]
     assert (first.gain, first.setting.weights) == (0.0, {"clean": 1.0, "noisy": 1.0})
-    split = lh.experiment.tuning.held_out.with_held_out(spec, 0.2, 0)
+    split = lh.experiment.tuning.held_out.with_held_out(spec, 0.2, 3)
     assert [len(split.data[0]), len(split.validation[0])] == [160, 40]
     together = {tuple(row) for part in (split.data, split.validation) for row in part[0].tolist()}
     assert together == {tuple(row) for row in spec.data[0].tolist()}
@@ -238,4 +238,4 @@ def test_a_measure_that_cannot_be_taken_is_named():
     x, y = spec.data
     gone = {**y, "noisy": torch.full_like(y["noisy"], math.nan).index_fill(0, torch.tensor([199]), 1.0)}
     with pytest.raises(lh.DataError, match="loss of task 'noisy' is nan on the validation rows"):
-        lh.tune(spec.replace(data=(x, gone)), trials=1, seed=1)
+        lh.tune(spec.replace(data=(x, gone)), trials=1, seeds=[1])

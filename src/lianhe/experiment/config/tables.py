@@ -204,12 +204,14 @@ class Tune(Table):
         search: of "weights", "lr", "aggregator".
         aggregators: balancing methods to choose from; None for some that have proved their worth.
         metric: the one that counts; None for all metrics of every task, and for the loss where it has none.
+        repeats: fits of each trial, with other seeds; more than one where there are few rows.
     """
 
     trials: Count = 30
     search: Annotated[list[Searched], Field(min_length=1)] = ["weights", "lr", "aggregator"]
     aggregators: Annotated[list[AggregatorName], Field(min_length=1)] | None = None
     metric: Text | None = None
+    repeats: Count = 1
 
     @model_validator(mode="after")
     def _aggregators_are_searched(self) -> Self:

@@ -11,6 +11,7 @@ from lianhe.experiment.config.kinds import AnyFile, TasksFile
 from lianhe.experiment.config.named import make
 from lianhe.experiment.config.tables import Tune
 from lianhe.experiment.tuning import Tuning
+from lianhe.experiment.tuning.options import seeds_of_fits
 
 #: share of the training rows to measure on, where the file has no validation rows
 _SHARE = 0.2
@@ -33,7 +34,7 @@ def tune_options(file: AnyFile) -> dict[str, Any]:
         "metric": asked.metric,
         "validation": None if file.data.validation else _SHARE,
         "seed": file.training.seed,
-        "seeds": [file.training.seed],
+        "seeds": seeds_of_fits(file.training.seed, asked.repeats),
     }
 
 

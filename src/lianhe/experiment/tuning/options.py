@@ -39,6 +39,16 @@ def require_search(search: Sequence[str], seeds: Sequence[int]) -> None:
         require_whole("a member of seeds", seed, 0)
 
 
+def seeds_of_fits(seed: int, repeats: int) -> list[int]:
+    """Seeds for repeated fits, so far apart that the next seeds of a comparison do not share them.
+
+    Example:
+        >>> seeds_of_fits(3, 2)
+        [3, 10003]
+    """
+    return [seed + 10_000 * i for i in range(repeats)]
+
+
 def chosen_methods(
     spec: Spec, search: Sequence[str], aggregators: Sequence[str] | Mapping[str, Aggregator] | None
 ) -> Methods:

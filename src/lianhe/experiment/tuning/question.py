@@ -30,33 +30,31 @@ class Question:
     """What is searched, and how it is judged.
 
     Args:
-        spec: on its training rows, with validation rows beside them.
+        specs: by seed of the fit, on its training rows, with validation rows beside them.
         space: of settings.
         methods: balancing methods by name.
         wanted: the measures that count, by task.
         labels: how many every task has.
-        seeds: of the fits of each trial.
         prune: stop fits that fall behind.
     """
 
-    spec: Spec
+    specs: Mapping[int, Spec]
     space: Space
     methods: Methods
     wanted: Mapping[str, Sequence[str]]
     labels: Mapping[str, int]
-    seeds: tuple[int, ...]
     prune: bool
 
     def told(self) -> dict[str, Any]:
         """What must be the same when a study goes on, as plain values."""
-        spec, space = self.spec, self.space
+        spec, space = next(iter(self.specs.values())), self.space
         return {
             "tasks": {task: list(names) for task, names in self.wanted.items()},
             "labels": dict(self.labels),
             "aggregators": {name: repr(method) for name, method in self.methods.items()},
             "lr": [space.lr, space.search_lr],
             "training": [spec.rounds, spec.epochs, spec.batch_size, repr(spec.optimizer)],
-            "seeds": list(self.seeds),
+            "seeds": list(self.specs),
             "prune": self.prune,
         }
 
@@ -72,7 +70,10 @@ class Question:
         trial = kept.ask(None if setting is None else self.space.parameters(setting))
         setting = self.space.suggested(trial)
         watch = _Watch(trial, self, reference)
-        found = attempt(applied(setting, self._watched(), self.methods), self.seeds, self.wanted, watch)
+        specs = {
+            seed: applied(setting, self._watched(spec), self.methods) for seed, spec in self.specs.items()
+        }
+        found = attempt(specs, self.wanted, watch)
         name = name or setting.method or "as given"
         if reference is None and found.state != "finished":
             raise NonFiniteError(f"{name}, which gains are relative to, failed: {found.why}")
@@ -80,13 +81,13 @@ class Question:
         kept.tell(trial, tried.to_dict())
         return tried
 
-    def _watched(self) -> Spec:
+    def _watched(self, spec: Spec) -> Spec:
         """Measured often enough to see which way it goes; early stopping keeps the beat that it has."""
-        if not self.prune or self.spec.evaluate_every:
-            return self.spec
+        if not self.prune or spec.evaluate_every:
+            return spec
         with untouched_global_state():
-            rounds = self.spec.problem(0).rounds
-        return self.spec.replace(evaluate_every=max(1, rounds // _LOOKS))
+            rounds = spec.problem(0).rounds
+        return spec.replace(evaluate_every=max(1, rounds // _LOOKS))
 
 
 def _tried(number: int, name: str, setting: Any, found: Attempt, value: float | None) -> Tried:

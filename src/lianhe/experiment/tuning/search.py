@@ -57,8 +57,9 @@ def tune(  # noqa: PLR0913  every argument has a default but one
             without "aggregator", "weights" means fixed weights.
         aggregators: names of balancing methods to choose from, or aggregators by name; None for some that
             have proved their worth.
-        seed: of the split and of the search.
-        seeds: of the fits of each trial; more than one, where chance has much to say.
+        seed: of the search.
+        seeds: of the fits of each trial and of their splits; give several where there are few rows, for what
+            one small part of them likes best, others need not.
         metric: the one that counts, "loss" or what all tasks have; None for all metrics of every task, and
             for the loss of tasks without any.
         validation: share of the training rows that is split off to measure on; None for the validation data
@@ -96,8 +97,8 @@ def tune(  # noqa: PLR0913  every argument has a default but one
     methods = chosen_methods(spec, search, aggregators)
     measures = wanted(spec, metric)
     space = Space(spec.names, tuple(methods), spec.lr, "lr" in search)
-    split = with_held_out(spec, validation, seed)
-    question = Question(split, space, methods, measures, sizes(split), tuple(seeds), prune)
+    specs = {fit_seed: with_held_out(spec, validation, fit_seed) for fit_seed in seeds}
+    question = Question(specs, space, methods, measures, sizes(spec), prune)
     asked = {**question.told(), "seed": seed, "metric": metric, "validation": validation}
     with open_study(None if study is None else Path(study), asked, seed) as kept:
         done = [Tried.from_dict(values) for values in kept.finished()]

@@ -43,15 +43,15 @@ class Attempt:
     why: str = ""
 
 
-def attempt(spec: Spec, seeds: Sequence[int], wanted: Mapping[str, Sequence[str]], watch: Watch) -> Attempt:
-    """Fit a specification at each seed, as long as it is worth it."""
+def attempt(specs: Mapping[int, Spec], wanted: Mapping[str, Sequence[str]], watch: Watch) -> Attempt:
+    """Fit the specification of each seed, as long as it is worth it."""
     started = time.perf_counter()
     done: list[Measured] = []
     clock = _Clock()
     state: State = "finished"
     why = ""
     try:
-        for seed in seeds:
+        for seed, spec in specs.items():
             result = fit(spec, seed=seed, observer=_observer(clock, done, wanted, watch))
             done.append(_reached(result, spec, wanted))
             clock.next_fit()
