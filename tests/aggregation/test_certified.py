@@ -4,7 +4,7 @@ import pytest
 import torch
 from tests.aggregation.common import as_rows, names
 from tests.linalg.cases import nasty, rows
-from tests.toys import all_weights, assert_close, task_spec
+from tests.toys import all_weights, assert_close, site_spec, task_spec
 
 from lianhe.aggregation import Certified, DualProj
 from lianhe.core.engine import LoopEngine
@@ -137,12 +137,19 @@ def test_it_counts():
         "certified 4 steps: 25 % needed surgery, 0.25 columns a step on average, at most 1, most for site0",
     )
     state = certified.state_dict()
-    assert state["rows"] == {"site0": (4, 1), "site1": (4, 0), "site2": (4, 0)}
+    assert state[""]["rows"] == {"site0": (4, 1), "site1": (4, 0), "site2": (4, 0)}
     again = Certified()
     again.load_state_dict(state)
     assert again.findings() == certified.findings()
     certified.reset()
     assert certified.findings() == ()
+
+
+def test_sites_are_counted_block_by_block():
+    """A round of sites with different tasks brings a stack for every set of holders."""
+    result = fit(site_spec(aggregator=Certified()), seed=0)
+    assert len(result.findings) == 3
+    assert all("certified 4 steps of" in text for text in result.findings)
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])

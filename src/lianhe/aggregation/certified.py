@@ -59,7 +59,7 @@ class Certified(Weighting):
     def __init__(self, preference: PerRow | None = None, tolerance: float = 1e-6) -> None:
         self.preference = preference_of("Certified", preference)
         self.tolerance = number("Certified: tolerance", tolerance, 0, 1, hint="1e-6 suits float32")
-        self._counts = _Counts()
+        self._counts: dict[str, _Counts] = {}
 
     def weigh(self, stack: Stack) -> Tensor:
         wanted = torch.tensor(preferred("Certified", self.preference, stack), dtype=torch.float64)
@@ -68,22 +68,25 @@ class Certified(Weighting):
             one = torch.zeros_like(wanted)
             one[worst] = 1
             known = known.with_column(worst, finite_products("Certified", stack, one))
-        self._counts = self._counts.after(stack.names, known.asked, bool((known.correction > 0).any()))
+        so_far = self._counts.get(stack.key, _Counts())
+        self._counts[stack.key] = so_far.after(stack.names, known.asked, bool((known.correction > 0).any()))
         weights = wanted.clone()
         weights[list(known.asked)] += known.correction
         return weights
 
     def findings(self) -> tuple[str, ...]:
-        return (self._counts.sentence(),) if self._counts.steps else ()
+        """How often there was conflict; of each set of blocks, where rounds bring several."""
+        several = len(self._counts) > 1
+        return tuple(counts.sentence(f" of {of}" if several else "") for of, counts in self._counts.items())
 
     def reset(self) -> None:
-        self._counts = _Counts()
+        self._counts = {}
 
     def state_dict(self) -> Mapping[str, Any]:
-        return self._counts.state()
+        return {key: counts.state() for key, counts in self._counts.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._counts = _Counts(**{**state, "rows": dict(state["rows"])})
+        self._counts = {key: _Counts(**{**of, "rows": dict(of["rows"])}) for key, of in state.items()}
 
 
 @dataclass(frozen=True)
@@ -178,10 +181,10 @@ class _Counts:
     def state(self) -> dict[str, Any]:
         return {**vars(self), "rows": dict(self.rows)}
 
-    def sentence(self) -> str:
+    def sentence(self, of: str) -> str:
         steps = f"{self.steps} step" + ("s" if self.steps > 1 else "")
         text = (
-            f"certified {steps}: {self.surgeries / self.steps:.0%} needed surgery, "
+            f"certified {steps}{of}: {self.surgeries / self.steps:.0%} needed surgery, "
             f"{self.columns / self.steps:.2f} columns a step on average, at most {self.most}"
         ).replace("%", " %")
         if not self.columns:
