@@ -120,6 +120,8 @@ def test_proportional_draws_depend_on_seed_and_round_only():
 def test_sizes_of_any_magnitude_at_any_temperature():
     huge = Proportional(50.0, sizes={"a": 1e300, "b": 1e-300})
     assert set(cohorts(huge, 20, ("a", "b"))) == {("a",)}
+    both = Proportional(50.0, 2, sizes={"a": 1e300, "b": 1e-300})
+    assert set(cohorts(both, 20, ("a", "b"))) == {("a", "b")}
 
 
 def test_given_sizes_go_before_those_of_the_data():

@@ -164,12 +164,13 @@ class Proportional(Schedule):
     def cohort(self, stream: Stream, names: Sequence[str]) -> Sequence[str]:
         if self.sizes is None:
             raise SpecError(f"{self!r} knows no sizes: give sizes={{name: rows}}, or bind() it")
-        # Relative to the largest: no power of it overflows.
-        size = torch.tensor([self.sizes.get(name, 0.0) for name in names], dtype=torch.float64)
-        chances = torch.where(size > 0, (size / size.max()) ** self.temperature, 0.0)
+        there = [name for name in names if name in self.sizes]
+        size = torch.tensor([self.sizes[name] for name in there], dtype=torch.float64)
         generator = Stream(stream.seed, stream.round, "", "cohort").generator()
-        chosen = torch.multinomial(chances, self.count, generator=generator)
-        return tuple(names[i] for i in sorted(chosen.tolist()))
+        # The greatest of τ log n + Gumbel noise: the draws of the formula, and no power overflows.
+        noise = -(-torch.rand(len(there), generator=generator, dtype=torch.float64).log()).log()
+        chosen = (self.temperature * size.log() + noise).topk(self.count).indices
+        return tuple(there[i] for i in sorted(chosen.tolist()))
 
 
 def _require_known(argument: str, given: object, names: Sequence[str]) -> None:
