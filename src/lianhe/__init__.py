@@ -70,7 +70,7 @@ from lianhe.core.schedule import Alternating, Proportional, Sampled, Schedule, T
 from lianhe.core.spec import Spec
 from lianhe.core.step import Add, Descend, Replace, Step
 from lianhe.core.stopping import Stopping
-from lianhe.engines import SharedEngine
+from lianhe.engines import DistributedEngine, SharedEngine
 from lianhe.experiment.baselines import ByDifficulty, BySize, Tuned
 from lianhe.experiment.compare import compare
 from lianhe.experiment.comparison import Comparison
@@ -124,6 +124,7 @@ __all__ = [
     "Confident",
     "DataError",
     "Descend",
+    "DistributedEngine",
     "DualProj",
     "EarlyStopping",
     "Elementwise",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from lianhe.core.contribution import Request
+from lianhe.core.contribution import Blocks, Request
 from lianhe.core.participant import Live
 from lianhe.core.stack import Collected, Stack
 
@@ -16,6 +17,16 @@ class Engine(ABC):
     @abstractmethod
     def collect(self, participants: Sequence[Live], request: Request) -> Stack | None:
         """Ask every participant; None when nobody has anything to give (no label in this batch)."""
+
+    def judge(self, approximate: Blocks, exact: Blocks) -> None:  # noqa: B027  most engines are exact
+        """Learn how far an approximate update is from the exact one: see `Stack.exact`."""
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """What was found out and decides how the next rounds are computed, for a checkpoint."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027  most have no state
+        """Take over a state that `state_dict` gave."""
 
     def findings(self) -> tuple[str, ...]:
         """What it has found out about its work, such as the price of a step: sentences for a report."""

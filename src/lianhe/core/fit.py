@@ -18,7 +18,7 @@ from torch import Tensor
 from lianhe.core.aggregator import Aggregator, reconcile, reduce_across_sites
 from lianhe.core.checkpoint import load_checkpoint, save_checkpoint, tidy_checkpoint
 from lianhe.core.checks import require_whole
-from lianhe.core.contribution import Joint, Measure, Request
+from lianhe.core.contribution import Blocks, Joint, Measure, Request
 from lianhe.core.engine import Engine
 from lianhe.core.errors import CheckpointError, NonFiniteError, SpecError
 from lianhe.core.participant import Live, Problem
@@ -128,7 +128,7 @@ class _Run:
             self.ledger.enter(self.round, stack)
             if self.across_sites is not None and isinstance(stack, Collected):
                 stack = reduce_across_sites(stack, self.across_sites, [t.name for t in self.spec.tasks])
-            self.joint = self.problem.step.apply(self.joint, reconcile(stack, self.aggregator))
+            self.joint = self.problem.step.apply(self.joint, self._reconcile(stack))
             if self.aggregator is not None and self.aggregator.reviews:
                 self._review(self.aggregator, stack, cohort, replace(request, joint=self.joint, ask="losses"))
         self.round += 1
@@ -138,6 +138,16 @@ class _Run:
             # Not by the last round's own measurement: whoever extends the run would not have it.
             if due and self.stopping is not None and self.stopping.judge(self.round, measures):
                 self.best = _kept({"joint": self.joint.blocks, "participants": self._participants()})
+
+    def _reconcile(self, stack: Stack) -> Blocks:
+        """The round's update; where the engine approximates and asks for it, compared with the exact one."""
+        twin = stack.exact()
+        if twin is None:
+            return reconcile(stack, self.aggregator)
+        exact = reconcile(twin, copy.deepcopy(self.aggregator))
+        update = reconcile(stack, self.aggregator)
+        self.engine.judge(update, exact)
+        return update
 
     def _collect(self, cohort: Sequence[Live], request: Request) -> Stack | None:
         """The round's stack; several, of disjoint parts of the batch, for an aggregator that needs them."""
@@ -188,6 +198,7 @@ class _Run:
         return {
             "joint": self.joint.blocks,
             "step": self.problem.step.state_dict(),
+            "engine": self.engine.state_dict(),
             "aggregator": self.aggregator.state_dict() if self.aggregator else {},
             "across_sites": self.across_sites.state_dict() if self.across_sites else {},
             "participants": self._participants(),
@@ -214,6 +225,7 @@ class _Run:
         if self.stopping is not None:
             self.stopping.load_state_dict(state["stopping"])
         self.problem.step.load_state_dict(state["step"])
+        self.engine.load_state_dict(state["engine"])
         for aggregator, key in ((self.aggregator, "aggregator"), (self.across_sites, "across_sites")):
             if aggregator is not None:
                 aggregator.load_state_dict(state[key])

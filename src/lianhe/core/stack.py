@@ -89,6 +89,10 @@ class Stack(ABC):
         """The joint's own value of the same coordinates, [n], where it has one."""
         return None
 
+    def exact(self) -> Stack | None:
+        """The same rows without approximation, if this stack approximates and wants to know how well."""
+        return None
+
     def groups(self, *, by_weight: bool = False) -> Sequence[Stack]:
         """Split by owner set: in each stack every row has every column.
 

@@ -153,7 +153,6 @@ class LiveTask:
     ) -> None:
         self.name, self.task, self.trunk, self.feed = task.name, task, trunk, feed
         self.head = model.head(task.name)
-        self.parameters = trainable(self.head)
         learnt = model.learnt_by(task.name)
         self.heads = {f"head.{t}": ps for t in learnt if (ps := trainable(model.head(t)))}
         private = {t: trunk.private.get(t, {}) for t in learnt}
