@@ -22,7 +22,17 @@ from tests.toys import (
 )
 from torch import nn
 
-from lianhe.aggregation import Confident, Mean, PCGrad, UPGrad
+from lianhe.aggregation import (
+    FAMO,
+    Certified,
+    Confident,
+    GradDrop,
+    Mean,
+    MoDo,
+    PCGrad,
+    Uncertainty,
+    UPGrad,
+)
 from lianhe.core.engine import LoopEngine
 from lianhe.core.errors import CheckpointError, DataError, SpecError
 from lianhe.core.schedule import Alternating, Proportional
@@ -148,6 +158,79 @@ def test_another_seed_or_none_of_it_gives_something_else(name):
         )
     )
     assert not torch.equal(first["encoder.0.weight"], weights_of(without)["encoder.0.weight"])
+
+
+LOOKERS = {
+    "reviews": FAMO(),
+    "two samples": MoDo(),
+    "products": Certified(),
+    "values": GradDrop(),
+    "losses, with state": Uncertainty(),
+}
+
+
+@pytest.mark.parametrize("looker", LOOKERS)
+@pytest.mark.parametrize("name", ["noise and blanks", "pgd", "separate data, noise, an attack"])
+def test_methods_that_look_at_a_batch_in_other_ways(looker, name, tmp_path):
+    spec = make(name, aggregator=LOOKERS[looker], optimizer="sgd")
+    ours, theirs = fit(spec, engine=SharedEngine()), fit(spec, engine=LoopEngine())
+    assert_close(weights_of(ours), weights_of(theirs), 1e-10)
+    assert_same(all_weights(resumed(spec, 5, tmp_path)), all_weights(ours))
+
+
+def test_parts_of_a_batch_are_parts_of_the_attacked_batch():
+    seen = []
+
+    class Looking(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = net()
+
+        def forward(self, x):
+            seen.append(x.detach().clone())
+            return self.inner(x)
+
+    spec = task_spec(
+        (X, Y), encoder=Looking(), adversarial=FGSM(0.5), batch_size=None, rounds=1, aggregator=MoDo()
+    )
+    fit(spec)
+    moved = torch.empty_like(X)
+    for i in range(MoDo.samples):
+        moved[i :: MoDo.samples] = seen[i - MoDo.samples]
+    assert torch.allclose((moved - X).abs(), torch.full_like(X, 0.5))
+
+
+@pytest.mark.parametrize("options", [{"augment": GaussianNoise(0.2)}, {"adversarial": PGD(0.2, 2)}], ids=str)
+def test_batches_of_a_loader_are_changed_too(options, tmp_path):
+    class Rows(torch.utils.data.Dataset):
+        def __len__(self):
+            return 40
+
+        def __getitem__(self, i):
+            return X[i], {name: labels[i] for name, labels in Y.items()}
+
+    loader = torch.utils.data.DataLoader(Rows(), 16, shuffle=True)
+    spec = task_spec(loader, rounds=7, **options)
+    ours, theirs = fit(spec, engine=SharedEngine()), fit(spec, engine=LoopEngine())
+    assert_close(weights_of(ours), weights_of(theirs), 1e-11)
+    assert_same(all_weights(resumed(spec, 4, tmp_path)), all_weights(ours))
+    assert not torch.equal(
+        weights_of(ours)["encoder.0.weight"], weights_of(fit(task_spec(loader, rounds=7)))["encoder.0.weight"]
+    )
+
+
+@pytest.mark.parametrize("option", ["clip_norm", "lr_schedule"])
+@pytest.mark.parametrize("looker", [None, UPGrad(), MoDo(), GradDrop()], ids=repr)
+def test_clipping_and_rates_work_with_every_method_and_engine(option, looker):
+    schedule = lambda optimizer: torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)  # noqa: E731
+    value = {"clip_norm": 0.1, "lr_schedule": schedule}[option]
+    spec = task_spec((X, Y), rounds=6, aggregator=looker, **{option: value})
+    ours, theirs = fit(spec, engine=SharedEngine()), fit(spec, engine=LoopEngine())
+    assert_close(weights_of(ours), weights_of(theirs), 1e-11)
+    free = fit(spec.replace(**{option: None}))
+    start = net().state_dict()["0.weight"]
+    moved, free_moved = ((weights_of(r)["encoder.0.weight"] - start).norm() for r in (ours, free))
+    assert moved < free_moved
 
 
 @pytest.mark.parametrize(
