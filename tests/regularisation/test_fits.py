@@ -112,7 +112,7 @@ FITS = {
         "stopping": EarlyStopping("a.loss", patience=3),
     },
 }
-AGGREGATORS = {"": None, "mean": Mean(), "upgrad": UPGrad()}
+AGGREGATORS = {"": None, "upgrad": UPGrad()}
 
 
 def make(name, **options):
@@ -191,7 +191,7 @@ def test_parts_of_a_batch_are_parts_of_the_attacked_batch():
             return self.inner(x)
 
     spec = task_spec(
-        (X, Y), encoder=Looking(), adversarial=FGSM(0.5), batch_size=None, rounds=1, aggregator=MoDo()
+        table(), encoder=Looking(), adversarial=FGSM(0.5), batch_size=None, rounds=1, aggregator=MoDo()
     )
     fit(spec)
     moved = torch.empty_like(X)
