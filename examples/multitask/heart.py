@@ -12,6 +12,8 @@ python examples/multitask/heart.py --seeds 10 --write
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from table import options, table
 from torch import Tensor, nn
@@ -20,31 +22,34 @@ import lianhe as lh
 from lianhe.datasets import MISSING_CLASS, Dataset, Standardize, load_heart
 
 KNOWN = ("age", "trestbps", "sex=", "fbs=", "cp=", "restecg=")
-PREPARE = Standardize()
+#: what is missing is marked already
+PREPARE = Standardize(indicators=False)
 
 
 def load() -> Dataset:
-    """All patients: inputs [n, 11] with NaN where nothing was recorded; amounts in units of about one."""
+    """All patients: 11 inputs, NaN where nothing was recorded, and 5 marks of that; amounts of about one."""
     hospitals = load_heart().values()
     features = next(iter(hospitals)).features
     x = torch.cat([hospital.x for hospital in hospitals])
     y = {task: torch.cat([hospital.y[task] for hospital in hospitals]) for task in next(iter(hospitals)).y}
     column = {name: x[:, i] for i, name in enumerate(features)}
     known = [name for name in features if name.startswith(KNOWN)]
-    findings = {
+    marks = {f"{name} missing": column[name].isnan() for name in known if column[name].isnan().any()}
+    inputs = {name: column[name] for name in known} | marks
+    x = torch.stack([values.float() for values in inputs.values()], 1)
+    return Dataset(x, findings(column, y), tuple(inputs), "heart", "CC BY 4.0")
+
+
+def findings(column: Mapping[str, Tensor], y: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What is to be predicted; three of six were meant as inputs."""
+    return {
         "disease": y["disease"],
         "severity": y["severity"],
-        "angina": classes(column["exang=TRUE"]),
+        "angina": column["exang=TRUE"].nan_to_num(MISSING_CLASS).long(),
         "heart_rate": (y["max_heart_rate"] - 140) / 25,
         "st_depression": column["oldpeak"],
         "cholesterol": (column["chol"] - 240) / 55,
     }
-    inputs = torch.stack([column[name] for name in known], 1)
-    return Dataset(inputs, findings, tuple(known), "heart", "CC BY 4.0")
-
-
-def classes(answers: Tensor) -> Tensor:
-    return answers.nan_to_num(MISSING_CLASS).long()
 
 
 def tasks() -> list[lh.Task]:
@@ -55,10 +60,9 @@ def tasks() -> list[lh.Task]:
 
 def spec(rounds: int) -> lh.Spec:
     data = load()
-    width = PREPARE.fit(data.x)(data.x).shape[1]  # columns that mark what is missing come on top
     return lh.Spec(
         tasks(),
-        encoder=lambda: lh.nets.MLP(width, [24]),
+        encoder=lambda: lh.nets.MLP(len(data.features), [24]),
         data=data,
         aggregator=lh.UPGrad(),
         rounds=rounds,

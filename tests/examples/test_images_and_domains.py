@@ -123,9 +123,12 @@ def test_shape_is_width_against_height(fashion: ModuleType) -> None:
 
 def test_no_finding_of_the_heart_is_among_the_inputs(heart: ModuleType) -> None:
     data = heart.load()
-    assert data.x.shape == (920, 11)
-    columns = {name.split("=")[0] for name in data.features}
+    assert data.x.shape == (920, 11 + 5)
+    columns = {name.split("=")[0] for name in data.features[:11]}
     assert columns == {"age", "trestbps", "sex", "fbs", "cp", "restecg"}
+    marks = dict(zip(data.features[11:], data.x[:, 11:].sum(0).tolist(), strict=True))
+    values = {name: data.x[:, i].isnan().sum() for i, name in enumerate(data.features[:11])}
+    assert marks == {f"{name} missing": count for name, count in values.items() if count}
     known = {
         task: int((~y.isnan() if y.is_floating_point() else y != -100).sum()) for task, y in data.y.items()
     }
