@@ -178,6 +178,25 @@ def test_methods_that_look_at_a_batch_in_other_ways(looker, name, tmp_path):
     assert_same(all_weights(resumed(spec, 5, tmp_path)), all_weights(ours))
 
 
+@pytest.mark.parametrize(
+    "engine",
+    [SharedEngine("sequential"), SharedEngine("vmapped"), SharedEngine("sequential", accumulate=3)],
+    ids=["sequential", "vmapped", "accumulated"],
+)
+@pytest.mark.parametrize("aggregator", [None, UPGrad()], ids=["", "upgrad"])
+def test_every_way_of_the_engine_gives_the_same(engine, aggregator):
+    spec = task_spec(
+        (X, Y),
+        rounds=5,
+        aggregator=aggregator,
+        augment=GaussianNoise(0.1),
+        adversarial=PGD(0.1, 2),
+        penalties=[L1(0.01)],
+        clip_norm=0.5,
+    )
+    assert_close(weights_of(fit(spec, engine=engine)), weights_of(fit(spec, engine=LoopEngine())), 1e-8)
+
+
 def test_parts_of_a_batch_are_parts_of_the_attacked_batch():
     seen = []
 
