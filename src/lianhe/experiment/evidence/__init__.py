@@ -1,5 +1,7 @@
 """Which tasks help one another, and which only get in each other's way? Measured, with its doubts."""
 
+from lianhe.experiment.evidence.advice import Advice
+from lianhe.experiment.evidence.advise import advise
 from lianhe.experiment.evidence.affinity import Affinity
 from lianhe.experiment.evidence.conflict import ConflictReport
 from lianhe.experiment.evidence.grouping import Grouping, Network, best_grouping
@@ -10,6 +12,7 @@ from lianhe.experiment.evidence.surrogate import LinearSurrogate, linear_surroga
 from lianhe.experiment.evidence.watched import Watched
 
 __all__ = [
+    "Advice",
     "Affinity",
     "ConflictReport",
     "Grouping",
@@ -18,6 +21,7 @@ __all__ = [
     "Network",
     "Probed",
     "Watched",
+    "advise",
     "best_grouping",
     "higher_order",
     "linear_surrogate",
