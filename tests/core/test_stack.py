@@ -10,7 +10,7 @@ from tests.toys import F64
 
 from lianhe.core.contribution import Contribution, Joint
 from lianhe.core.errors import AggregationError
-from lianhe.core.stack import Collected, Rows, unflatten
+from lianhe.core.stack import Collected, Rows, Several, unflatten
 from lianhe.core.streams import Stream
 from lianhe.linalg import flatten
 
@@ -259,3 +259,32 @@ def test_blocks_that_the_joint_does_not_have_have_no_origin():
     stack = Collected([Contribution("x", {"predictions": {"p": torch.ones(3)}})], Joint({}))
     (group,) = stack.groups()
     assert group.origin is None
+
+
+def test_objectives_are_grouped_block_by_block():
+    """Who has a label in a batch must not decide what is looked at as one vector."""
+    rows = [row(n, ["encoder", "head.a"], i, objective=True) for i, n in enumerate("xy")]
+    assert [group.key for group in Collected(rows, joint()).groups()] == ["encoder", "head.a"]
+    assert [group.key for group in Collected(rows[:1], joint()).groups()] == ["encoder", "head.a"]
+
+
+# ------------------------------------------------------------------------ Several
+
+
+def test_an_estimate_with_fewer_rows_counts_by_those_that_it_has():
+    few = Collected([row("x", ["encoder", "head.a"], 3, objective=True)], joint())
+    all_ = Collected(
+        [
+            row("x", ["encoder", "head.a"], objective=True),
+            row("y", ["encoder", "head.a", "head.b"], 7, objective=True),
+        ],
+        joint(),
+    )
+    of = {group.key: group for group in Several([few, all_]).groups()}
+    by_hand = torch.zeros(2, 2, dtype=F64)
+    last = of["encoder"].values
+    by_hand[0] = last @ flatten({"encoder": block("encoder", 3)})
+    torch.testing.assert_close(of["encoder"].cross(), by_hand, rtol=1e-14, atol=0)
+    assert of["encoder"].names == ("x", "y")
+    assert of["head.b"].cross().tolist() == [[0.0]]  # the first part has no row in this block
+    torch.testing.assert_close(of["head.b"].gramian(), of["head.b"].values @ of["head.b"].values.T)

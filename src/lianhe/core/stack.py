@@ -234,7 +234,7 @@ class Collected(Stack):
         return weighted_sum([c.blocks for c in self.contributions], weights)
 
     def groups(self, *, by_weight: bool = False) -> Sequence[Stack]:
-        """One stack per owner set; blocks in which all weights are zero are left out (untouched)."""
+        """One stack per owner set, and for objectives per block; blocks without any weight are left out."""
         return tuple(Owned(self, *owned) for owned in self._owners(by_weight))
 
     def by_task(self) -> Mapping[str, Collected]:
@@ -254,7 +254,10 @@ class Collected(Stack):
             weights = tuple(self.contributions[i].weight(block) for i in rows)
             if any(w > 0 for w in weights):
                 statistics = block in self.joint.statistics
-                key = (tuple(rows), statistics, weights if by_weight or statistics else None)
+                # Whoever reconciles objectives does so block by block: that a task has no label in a batch
+                # must not join its head to what the others share.
+                alone = block if self.objectives else ""
+                key = (tuple(rows), statistics, weights if by_weight or statistics else None, alone)
                 sets.setdefault(key, []).append(block)
         return [(tuple(holders[blocks[0]]), tuple(blocks)) for blocks in sets.values()]
 
@@ -314,8 +317,8 @@ class Several(Stack):
     """Independent estimates of the same rows, from disjoint parts of a batch. It acts by the last of them.
 
     Args:
-        samples: stacks of the same round, one a part. A row that is missing in an earlier one, because no
-            label was there, counts as zero in `cross`.
+        samples: stacks of the same round, one a part; None for an earlier part that has nothing. A row that
+            is missing in an earlier one, because no label was there, counts as zero in `cross`.
 
     Example:
         >>> first, second = (Rows(torch.tensor([[a, 0.0], [0.0, 1.0]])) for a in (1.0, 3.0))
@@ -323,8 +326,10 @@ class Several(Stack):
         [[3.0, 0.0], [0.0, 1.0]]
     """
 
-    def __init__(self, samples: Sequence[Stack]) -> None:
-        self._samples, self._last = tuple(samples), samples[-1]
+    def __init__(self, samples: Sequence[Stack | None]) -> None:
+        last = samples[-1]
+        assert last is not None
+        self._samples, self._last = tuple(samples), last
         self.names, self.key, self.stream = self._last.names, self._last.key, self._last.stream
         self.objectives, self.statistics = self._last.objectives, self._last.statistics
         self.measured = self._last.measured
@@ -363,13 +368,14 @@ class Several(Stack):
 
     def groups(self, *, by_weight: bool = False) -> Sequence[Stack]:
         """Groups of the last estimate, each beside those of the same blocks in the others."""
-        of = [{group.key: group for group in sample.groups(by_weight=by_weight)} for sample in self._samples]
-        return tuple(Several([groups[key] for groups in of if key in groups]) for key in of[-1])
+        split = [() if sample is None else sample.groups(by_weight=by_weight) for sample in self._samples]
+        of = [{group.key: group for group in groups} for groups in split]
+        return tuple(Several([groups.get(key) for groups in of]) for key in of[-1])
 
-    def _rows_of(self, sample: Stack) -> Tensor:
+    def _rows_of(self, sample: Stack | None) -> Tensor:
         rows = self._last.values.new_zeros(self._last.values.shape)
         for i, name in enumerate(self.names):
-            if name in sample.names:
+            if sample is not None and name in sample.names:
                 rows[i] = sample.values[sample.names.index(name)]
         return rows
 
