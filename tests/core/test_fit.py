@@ -38,7 +38,7 @@ from lianhe.core.aggregator import Weighting
 from lianhe.core.checkpoint import MANIFEST, load_checkpoint
 from lianhe.core.engine import Engine, LoopEngine
 from lianhe.core.errors import CheckpointError, NonFiniteError, SpecError
-from lianhe.core.fit import _Ledger
+from lianhe.core.ledger import Ledger
 from lianhe.core.schedule import Alternating, Sampled
 from lianhe.core.spec import Spec
 from lianhe.core.stack import Rows
@@ -357,13 +357,13 @@ def test_parameters_that_are_not_finite_are_not_written(tmp_path):
 
 def test_on_an_accelerator_losses_are_read_together_and_none_is_lost():
     told = []
-    ledger = _Ledger(50, lambda *args: told.append(args), torch.device("cuda"))
+    ledger = Ledger(50, lambda *args: told.append(args), torch.device("cuda"))
     for round_ in range(40):
         ledger.enter(round_, Rows(torch.ones(1, 2), ["a"], losses=torch.tensor([float(round_)])))
     assert [done for done, _, _ in told] == list(range(1, 33))
     ledger.read()
     assert [r.value for r in ledger.records] == list(range(40))
-    bad = _Ledger(50, None, torch.device("cuda"))
+    bad = Ledger(50, None, torch.device("cuda"))
     for round_ in range(10):
         value = torch.nan if round_ == 7 else 1.0
         bad.enter(round_, Rows(torch.ones(1, 2), ["a"], losses=torch.tensor([value])))

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from lianhe.core.fit import Observer
+from lianhe.core.ledger import Observer
 from lianhe.core.result import Record
 from lianhe.experiment.run_page import final_table
 from lianhe.experiment.tuning import Tried

@@ -14,7 +14,7 @@ import typer
 from lianhe.core.errors import SpecError
 
 if TYPE_CHECKING:  # to import them is to wait for torch
-    from lianhe.core.fit import Observer
+    from lianhe.core.ledger import Observer
     from lianhe.experiment.run import Outcome
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +20,13 @@ from lianhe.core.checks import require_whole
 from lianhe.core.contribution import Blocks, Joint, Measure, Request
 from lianhe.core.engine import Engine
 from lianhe.core.errors import CheckpointError, NonFiniteError, SpecError
+from lianhe.core.ledger import WAY_OUT, Ledger, Observer, losses_of, measures_of
 from lianhe.core.participant import Live, Problem
-from lianhe.core.result import Record, Result
+from lianhe.core.result import Result
 from lianhe.core.spec import Spec
 from lianhe.core.stack import Collected, Several, Stack
 from lianhe.core.stopping import Stopping
 from lianhe.core.streams import Stream, untouched_global_state
-
-#: called after rounds whose numbers are known: (rounds done, rounds in all, new records)
-Observer = Callable[[int, int, Sequence[Record]], None]
 
 #: fields of a specification that decide what comes next, and that can be told apart by what they print
 _DECISIVE = (
@@ -37,9 +34,6 @@ _DECISIVE = (
     *("batch_size", "optimizer", "lr", "weight_decay", "clip_norm", "autocast"),
     *("penalties", "stopping", "augment", "adversarial"),
 )
-
-#: on an accelerator, reading a loss waits for the device; so they are read, and checked, this many at a time
-_READ_TOGETHER = 32
 
 
 def fit(
@@ -108,7 +102,7 @@ class _Run:
         self.across_sites: Aggregator | None = copy.deepcopy(spec.across_sites)
         self.stopping: Stopping | None = copy.deepcopy(spec.stopping)
         self.best: Mapping[str, Any] | None = None
-        self.ledger = _Ledger(self.problem.rounds, observer, torch.device(spec.device))
+        self.ledger = Ledger(self.problem.rounds, observer, torch.device(spec.device))
         self.round = 0
         self._live = {p.name: p for p in self.problem.live}
         self._names = tuple(self._live)
@@ -163,12 +157,12 @@ class _Run:
     ) -> None:
         after = self.engine.collect(cohort, request)
         if after is not None:
-            aggregator.review(_losses(before), _losses(after))
+            aggregator.review(losses_of(before), losses_of(after))
 
     def _evaluate(self) -> Sequence[tuple[str, Measure]]:
         self.ledger.read()
         stack = self.engine.collect(self.problem.live, replace(self._last_request(), ask="evaluate"))
-        measures = _measures(stack) if isinstance(stack, Collected) else []
+        measures = measures_of(stack) if isinstance(stack, Collected) else []
         self.ledger.measured(self.round - 1, measures)
         return measures
 
@@ -248,92 +242,13 @@ class _Run:
         return json.dumps([self.seed, self._names, shapes, re.sub(" at 0x[0-9a-f]+", "", repr(told))])
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """A round's losses, not read yet."""
-
-    round: int
-    names: tuple[str, ...]
-    weights: Tensor
-    losses: Tensor
-    measures: Sequence[tuple[str, Measure]]
-
-
-class _Ledger:
-    """The numbers of a run; on an accelerator they are read late, a few rounds together."""
-
-    def __init__(self, rounds: int, observer: Observer | None, device: torch.device) -> None:
-        self.records: list[Record] = []
-        self._rounds, self._observer = rounds, observer
-        self._pending: list[_Entry] = []
-        self._together = 1 if device.type == "cpu" else _READ_TOGETHER
-
-    def enter(self, round_: int, stack: Stack) -> None:
-        """Take note of a round's losses, before its step."""
-        if stack.measured:
-            measures = _measures(stack) if isinstance(stack, Collected) else ()
-            self._pending.append(_Entry(round_, stack.names, stack.weights, stack.losses, measures))
-        if len(self._pending) >= self._together:
-            self.read()
-
-    def read(self) -> None:
-        """Read what is pending, and stop at the first loss that is not finite."""
-        pending, self._pending = self._pending, []
-        for entry in pending:
-            self._publish(entry.round, _finite(_records(entry)))
-
-    def measured(self, round_: int, measures: Sequence[tuple[str, Measure]]) -> None:
-        """Enter measurements on validation data, if there are any."""
-        if measures:
-            self._publish(round_, [Record.of(round_, who, m, "validation") for who, m in measures])
-
-    def _publish(self, round_: int, new: Sequence[Record]) -> None:
-        self.records.extend(new)
-        if self._observer is not None:
-            self._observer(round_ + 1, self._rounds, new)
-
-
-def _measures(stack: Collected) -> list[tuple[str, Measure]]:
-    return [(c.participant, measure) for c in stack.contributions for measure in c.measures]
-
-
-def _losses(stack: Stack) -> dict[str, float]:
-    return dict(zip(stack.names, stack.losses.tolist(), strict=True))
-
-
-def _records(entry: _Entry) -> list[Record]:
-    """A site's losses by task, where it gave them, before its loss over all tasks."""
-    records = [Record.of(entry.round, who, measure, "train") for who, measure in entry.measures]
-    for name, value, weight in zip(entry.names, entry.losses.tolist(), entry.weights.tolist(), strict=True):
-        who, _, task = name.partition("/")
-        records.append(Record(entry.round, who, task, "loss", value, weight))
-    return records
-
-
-def _finite(records: list[Record]) -> list[Record]:
-    for record in records:
-        if not math.isfinite(record.value):
-            raise NonFiniteError(_not_finite(record))
-    return records
-
-
-def _not_finite(record: Record) -> str:
-    of = f"participant {record.participant!r}" + (f", task {record.task!r}," if record.task else "")
-    return f"loss of {of} is {record.value} in round {record.round}; {_WAY_OUT}"
-
-
 def _require_finite(joint: Joint, rounds: int) -> None:
     """Find what a loss does not show: that a step itself led to NaN or to infinity."""
     for block, tensors in joint.blocks.items():
         if block not in joint.statistics and not all(bool(t.isfinite().all()) for t in tensors.values()):
             raise NonFiniteError(
-                f"block {block!r} holds NaN or infinite values after round {rounds - 1}; {_WAY_OUT}"
+                f"block {block!r} holds NaN or infinite values after round {rounds - 1}; {WAY_OUT}"
             )
-
-
-_WAY_OUT = (
-    "the last checkpoint, if one was written, is whole. Lower lr, set clip_norm, or look for extreme inputs"
-)
 
 
 def _kept(state: Any) -> Any:

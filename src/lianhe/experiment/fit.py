@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from lianhe.core.engine import Engine, LoopEngine
-from lianhe.core.fit import Observer
 from lianhe.core.fit import fit as run_loop
+from lianhe.core.ledger import Observer
 from lianhe.core.result import Result
 from lianhe.core.spec import Spec
 from lianhe.engines import SharedEngine

@@ -21,7 +21,7 @@ import tomli_w
 
 from lianhe.core.checkpoint import MANIFEST, load_checkpoint, write_atomically
 from lianhe.core.errors import AggregationError, CheckpointError, DataError, SpecError
-from lianhe.core.fit import Observer
+from lianhe.core.ledger import Observer
 from lianhe.core.result import Record, Result
 from lianhe.experiment.alone import alone
 from lianhe.experiment.config import LoadedSpec, load_spec

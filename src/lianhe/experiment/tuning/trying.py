@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lianhe.core.errors import AggregationError, NonFiniteError
-from lianhe.core.fit import Observer
+from lianhe.core.ledger import Observer
 from lianhe.core.result import Record, Result
 from lianhe.core.spec import Spec
 from lianhe.experiment.fit import fit
