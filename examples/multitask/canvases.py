@@ -5,7 +5,7 @@ around all of them (box). Training and test canvases use different handwritten d
 mixed: every seed draws its training rows from the first and its test rows from the second.
 
 python examples/multitask/canvases.py --quick
-python examples/multitask/canvases.py --seeds 5 --write
+python examples/multitask/canvases.py --seeds 5 --trials 6 --write
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ NOTES = [
 
 if __name__ == "__main__":
     chosen = options(__doc__)
-    names = ("sum", "upgrad") if chosen.quick else ("sum", lh.Tuned(trials=6), *METHODS)
+    names = ("sum", "upgrad") if chosen.quick else ("sum", "tuned", *METHODS)
     title = "Digits on canvases: mask, count, digits, box"
     rounds = 10 if chosen.quick else 250
     table("canvases", trials(rounds), chosen, ("solo", *names), joint="nashmtl", title=title, notes=NOTES)

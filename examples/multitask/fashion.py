@@ -8,7 +8,7 @@ so nobody needs a network for them; they show what tasks with little in common w
 encoder.
 
 python examples/multitask/fashion.py --quick
-python examples/multitask/fashion.py --seeds 5 --write
+python examples/multitask/fashion.py --seeds 5 --trials 6 --write
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ NOTES = [
 
 if __name__ == "__main__":
     chosen = options(__doc__)
-    names = ("sum",) if chosen.quick else ("sum", lh.Tuned(trials=6), *METHODS)
+    names = ("sum",) if chosen.quick else ("sum", "tuned", *METHODS)
     title = "Fashion-MNIST: five attributes of an article"
     whole = spec(10 if chosen.quick else 300)
     table("fashion", whole, chosen, ("solo", *names), joint="upgrad", title=title, test=0.2, notes=NOTES)

@@ -7,7 +7,7 @@ speaker; pooled takes as many recordings a round. The five seeds train on record
 3-5, ... 12-14), and all are tested on the same others (15-24).
 
 python examples/multitask/speakers.py --quick
-python examples/multitask/speakers.py --seeds 5 --write
+python examples/multitask/speakers.py --seeds 5 --trials 6 --write
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ NOTES = [
 
 if __name__ == "__main__":
     chosen = options(__doc__)
-    names = ("sum",) if chosen.quick else ("sum", lh.Tuned(trials=6), *METHODS)
+    names = ("sum",) if chosen.quick else ("sum", "tuned", *METHODS)
     title = "Spoken digits: six speakers as domains"
     against = ("solo", "pooled", "batch norm", *names)
     table(
