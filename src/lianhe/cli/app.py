@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from lianhe.cli.advise import advise
 from lianhe.cli.compare import compare
 from lianhe.cli.demo import demo
 from lianhe.cli.report import report
@@ -69,7 +70,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, run, compare, tune, report):
+for command in (demo, run, compare, advise, tune, report):
     app.command()(command)
 
 

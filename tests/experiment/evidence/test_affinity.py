@@ -149,3 +149,13 @@ def test_what_cannot_be_probed_is_refused() -> None:
     apart = {"a": {"a": 1.0}, "b": {"b": 1.0}}
     with pytest.raises(DataError, match="never had labels"):
         Affinity(("a", "b"), apart, apart, 1).losses()
+
+
+def test_steps_whose_length_is_not_given_are_no_longer_than_a_step_says_something() -> None:
+    spec = task_spec(rounds=6)
+    long, short = Probed(sequential(), every=2, length=10.0), Probed(sequential(), every=2, length=1e-4)
+    fit(spec, engine=long)
+    fit(spec, engine=short)
+    largest = max(long.affinity().first_order[t][t] for t in long.affinity().tasks)
+    assert largest == pytest.approx(0.1, rel=0.2)
+    assert max(short.affinity().first_order[t][t] for t in short.affinity().tasks) < 0.01

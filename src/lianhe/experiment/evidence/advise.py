@@ -32,6 +32,9 @@ TOGETHER, SOLO = "together", "solo"
 #: one of each price class, and the baselines that every table needs; "tuned" takes Optuna and its time
 METHODS: tuple[Alternative, ...] = ("sum", "random", "uncertainty", "upgrad")
 
+#: most networks, besides that of all tasks, that are trained at every seed
+CANDIDATES = 3
+
 #: beyond so many tasks, not all sets of them are looked at
 MOST_TASKS = 12
 
@@ -44,7 +47,7 @@ def advise(  # noqa: PLR0913  every argument has a default but one
     budget: int | None = None,
     seeds: Iterable[int] = range(5),
     methods: Sequence[Alternative] = METHODS,
-    candidates: int = 3,
+    candidates: int = CANDIDATES,
     test: float = 0.25,
     prepare: Fit | None = None,
     every: int = 10,

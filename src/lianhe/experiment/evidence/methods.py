@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from lianhe.aggregation import Mean
 from lianhe.core.aggregator import Aggregator
 from lianhe.core.spec import Spec
-from lianhe.experiment.balancing import ROW_AGGREGATORS
+from lianhe.experiment.balancing import BALANCING, ROW_AGGREGATORS, aggregator_named
 from lianhe.experiment.compare import Alternative
 from lianhe.experiment.comparison import Comparison
 from lianhe.experiment.evidence.advice import MethodTried, PriceClass
@@ -24,6 +24,8 @@ def to_try(spec: Spec, methods: Sequence[Alternative]) -> dict[str, Alternative]
     """The methods by name; the plain mean is among them where it is not the specification's own."""
     named: dict[str, Alternative] = {} if _is_mean(spec.aggregator) else {MEAN: Mean()}
     for method in methods:
+        if repr(_made(method)) == repr(spec.aggregator):  # tried anyway
+            continue
         name = method if isinstance(method, str) else getattr(method, "name", type(method).__name__.lower())
         named[name] = method
     return named
@@ -60,6 +62,10 @@ def best(methods: Sequence[MethodTried]) -> str:
     if not better:
         return methods[0].name
     return min(better, key=lambda m: (-m.count("help"), _CLASSES.index(m.needs), m.seconds)).name
+
+
+def _made(method: Alternative) -> Alternative:
+    return aggregator_named(method) if isinstance(method, str) and method in BALANCING else method
 
 
 def _is_mean(aggregator: Aggregator | None) -> bool:

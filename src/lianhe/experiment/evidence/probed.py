@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,6 +21,9 @@ from lianhe.core.stack import Stack
 from lianhe.experiment.evidence.affinity import Affinity, Means
 from lianhe.experiment.fit import default_engine, fit
 
+#: a probing step whose length is not given lowers no task's own loss by more than this share, to first order
+_LARGEST_GAIN = 0.1
+
 
 class Probed(Engine):
     """Another engine, unchanged, which is asked for affinities of tasks before every `every`-th round.
@@ -31,7 +35,8 @@ class Probed(Engine):
     Args:
         engine: where the participants run.
         lr: η of the probing steps. None takes steps whose mean length is `length` √P, P the number of shared
-            parameters: as long as a step of Adam with learning rate `length`.
+            parameters, as long as a step of Adam with learning rate `length`; but none that would lower a
+            task's own loss by more than a tenth, to first order, for beyond that a step says little.
         every: rounds between looks.
         length: see `lr`.
 
@@ -83,13 +88,22 @@ class Probed(Engine):
         if not stack.objectives:
             raise SpecError("affinities are of tasks: these participants contribute no gradients of tasks")
         rows, before = _rows(stack), stack.losses.detach().to("cpu", torch.float64)
-        lengths = torch.stack([_square(row) for row in rows]).sqrt()
-        lr = self.lr or self.length * _count(rows[0]) ** 0.5 / float(lengths.mean().clamp_min(1e-300))
-        after = torch.stack([self._after(participants, request, row, lr, stack.names) for row in rows])
         gramian = torch.stack([torch.stack([_product(a, b) for b in rows]) for a in rows])
+        lr = self._step(gramian.diagonal(), before, _count(rows[0]))
+        after = torch.stack([self._after(participants, request, row, lr, stack.names) for row in rows])
         self._looked = self._looked.with_effects(stack.names, (1 - after / before).tolist())
         self._first = self._first.with_effects(stack.names, (lr * gramian / before).tolist())
         self._looks += 1
+
+    def _step(self, squares: Tensor, losses: Tensor, parameters: int) -> float:
+        """η of this look."""
+        if self.lr is not None:
+            return self.lr
+        gains = squares / losses
+        return min(
+            self.length * math.sqrt(parameters) / float(squares.sqrt().mean().clamp_min(1e-300)),
+            _LARGEST_GAIN / float(gains[gains.isfinite()].max().clamp_min(1e-300)),
+        )
 
     def _after(
         self, participants: Sequence[Live], request: Request, row: Blocks, lr: float, names: Sequence[str]
@@ -170,10 +184,6 @@ def _product(a: Blocks, b: Blocks) -> Tensor:
         for name in a[block]
     ]
     return torch.stack(products).sum() if products else torch.zeros((), dtype=torch.float64)
-
-
-def _square(row: Blocks) -> Tensor:
-    return _product(row, row)
 
 
 def _count(row: Blocks) -> int:
