@@ -92,7 +92,7 @@ def spec(sharing: Sharing, rounds: int, cascade: bool = False) -> lh.Spec:
     )
 
 
-METHODS = (lh.Tuned(trials=8), "random", "uncertainty", "famo", "pcgrad", "cagrad", "upgrad")
+METHODS = ("tuned", "random", "uncertainty", "famo", "pcgrad", "cagrad", "upgrad")
 NOTES = [
     "On hard sharing, the plain sum and other methods of balancing; other architectures with the plain sum.",
     "400 steps of 128 reviews (3 passes), Adam; the learning rate, 0.02, suits the plain sum and solo alike.",
@@ -105,9 +105,7 @@ if __name__ == "__main__":
     rounds = 5 if chosen.quick else 400
     hard, others = ARCHITECTURES["hard"], [name for name in ARCHITECTURES if name != "hard"]
     against = {
-        **{
-            getattr(item, "name", item): item for item in ("solo", *(["upgrad"] if chosen.quick else METHODS))
-        },
+        **{name: name for name in ("solo", *(["upgrad"] if chosen.quick else METHODS))},
         **{name: spec(ARCHITECTURES[name], rounds) for name in others},
         "cascade": spec(hard, rounds, cascade=True),
     }

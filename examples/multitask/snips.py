@@ -22,7 +22,7 @@ from lianhe.experiment.trial import Baseline
 from lianhe.nets import PerToken, Pick, TextEncoder
 
 NAMES = lh.datasets.snips_names()
-WIDTH, LONGEST, TRAINED, SEARCHED = 64, 24, 3271, 6
+WIDTH, LONGEST, TRAINED = 64, 24, 3271
 CASCADE = "slots read intent"
 Data = tuple[Tensor, dict[str, Tensor]]
 
@@ -73,10 +73,13 @@ class Tuned(Baseline):
 
     name = "tuned"
 
+    def __init__(self, trials: int) -> None:
+        self.trials = trials
+
     def parts(self, joint: lh.Part, seed: int) -> Sequence[lh.Part]:
         tasks = [replace(task, metrics=["accuracy"]) for task in joint.spec.participants]
         asked = lh.Part(joint.spec.replace(participants=tasks), joint.test)
-        (found,) = lh.Tuned(trials=SEARCHED).parts(asked, seed)
+        (found,) = lh.Tuned(self.trials).parts(asked, seed)
         return [lh.Part(joint.spec.replace(aggregator=found.spec.aggregator), joint.test)]
 
 
@@ -109,13 +112,8 @@ NOTES = [
 if __name__ == "__main__":
     chosen = options(__doc__)
     methods = ("random", "uncertainty", "famo", "pcgrad", "cagrad", "upgrad")
-    against = {"solo": "solo", "tuned": Tuned(), **{name: name for name in methods}, CASCADE: CASCADE}
-    table(
-        "snips",
-        trials(8 if chosen.quick else 500),
-        chosen,
-        {"solo": "solo", CASCADE: CASCADE, "upgrad": "upgrad"} if chosen.quick else against,
-        joint="sum",
-        title="SNIPS: intent and slots",
-        notes=NOTES,
-    )
+    against = {"solo": "solo", CASCADE: CASCADE, "tuned": Tuned(chosen.trials), **{m: m for m in methods}}
+    if chosen.quick and not chosen.against:
+        against = {name: against[name] for name in ("solo", CASCADE, "upgrad")}
+    rounds, title = 8 if chosen.quick else 500, "SNIPS: intent and slots"
+    table("snips", trials(rounds), chosen, against, joint="sum", title=title, notes=NOTES)

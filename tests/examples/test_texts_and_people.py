@@ -26,6 +26,13 @@ def test_an_example_ends_with_its_table(name: str, alternatives: list[str], meas
     assert all(f"against {who}:" in out for who in alternatives[1:])
 
 
+@pytest.mark.slow
+def test_weights_are_searched_without_the_metric_of_spans() -> None:
+    out = printed("snips", "--quick", "--against", "tuned", "--trials", "2")
+    assert "against tuned:" in out
+    assert "slots SpanF1" in out
+
+
 @pytest.mark.parametrize(
     ("tags", "found"),
     [
