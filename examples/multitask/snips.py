@@ -111,7 +111,7 @@ NOTES = [
 
 if __name__ == "__main__":
     chosen = options(__doc__)
-    methods = ("random", "uncertainty", "famo", "pcgrad", "cagrad", "upgrad")
+    methods = ("random", "uncertainty", "famo", "pcgrad", "upgrad")
     against = {"solo": "solo", CASCADE: CASCADE, "tuned": Tuned(chosen.trials), **{m: m for m in methods}}
     if chosen.quick and not chosen.against:
         against = {name: against[name] for name in ("solo", CASCADE, "upgrad")}
