@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lianhe.core.contribution import Blocks, Request
-from lianhe.engines.heads import Heads
+from lianhe.engines.heads import Asked, Heads
 from lianhe.engines.protocols import SharedTask
 
 #: the mark of a missing class label
@@ -61,7 +61,7 @@ class LinearHeads(Heads):
     def spread(self, weights: Sequence[float]) -> list[Tensor]:
         return [self._losses.new_tensor(weights)]
 
-    def backward(self) -> tuple[list[Tensor], Sequence[Blocks]]:
+    def backward(self) -> tuple[list[Asked], Sequence[Blocks]]:
         ones = torch.ones_like(self._losses)
         (d,) = torch.autograd.grad(self._losses, self._logits, ones, retain_graph=True)
         by_task, weight = d.transpose(0, 1), self._weight.detach().to(d.dtype)
@@ -69,7 +69,8 @@ class LinearHeads(Heads):
         of_weight = (d.flatten(1).T @ self._z.detach().to(d.dtype)).view_as(weight).to(self._weight.dtype)
         of_bias = d.sum(0).to(self._weight.dtype)
         gradients = [{"weight": w, "bias": b} for w, b in zip(of_weight, of_bias, strict=True)]
-        return cotangents, [_of(task.heads, g) for task, g in zip(self.tasks, gradients, strict=True)]
+        part = Asked(list(range(len(self.tasks))), self.leaves, cotangents)
+        return [part], [_of(task.heads, g) for task, g in zip(self.tasks, gradients, strict=True)]
 
 
 def kind(task: SharedTask) -> tuple[Any, ...] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,6 +14,21 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from lianhe.core.contribution import Blocks, Request
 from lianhe.core.errors import SpecError
 from lianhe.engines.protocols import SharedTask
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What some tasks ask of a representation: all of them of the same tensors.
+
+    Args:
+        rows: which tasks they are.
+        leaves: the tensors of the representation that their losses reach.
+        cotangents: of each leaf, one a task, [k, ...].
+    """
+
+    rows: list[int]
+    leaves: list[Tensor]
+    cotangents: list[Tensor]
 
 
 class Heads(ABC):
@@ -37,12 +53,12 @@ class Heads(ABC):
         """Weights of the tasks as cotangents of `outputs`."""
 
     @abstractmethod
-    def backward(self) -> tuple[list[Tensor], Sequence[Blocks]]:
+    def backward(self) -> tuple[list[Asked], Sequence[Blocks]]:
         """Gradients of all tasks up to the representation, by one backward pass through the heads.
 
         Returns:
-            For every leaf of z the cotangents of the k tasks, [k, ...]; and for every task the gradients of
-            the blocks behind z that its loss reaches.
+            What the tasks, numbered from 0, ask of z; and for every task the gradients of the blocks behind z
+            that its loss reaches.
         """
 
 
@@ -58,24 +74,23 @@ class PlainHeads(Heads):
     def spread(self, weights: Sequence[float]) -> list[Tensor]:
         return [output.new_tensor(w) for output, w in zip(self.outputs, weights, strict=True)]
 
-    def backward(self) -> tuple[list[Tensor], Sequence[Blocks]]:
+    def backward(self) -> tuple[list[Asked], Sequence[Blocks]]:
         crowded = _crowded(self.tasks)
-        alone = [task.heads[b] for task in self.tasks for b in task.heads if b not in crowded]
-        inputs = [*(part for parts in self._views for part in parts), *_tensors(alone)]
+        alone = _tensors(task.heads[b] for task in self.tasks for b in task.heads if b not in crowded)
+        inputs = [*(part for parts in self._views for part in parts), *alone]
         gradients = iter(
-            torch.autograd.grad(self.outputs, inputs, retain_graph=True, materialize_grads=True)
-            if inputs
-            else ()
+            torch.autograd.grad(self.outputs, inputs, retain_graph=True, allow_unused=True) if inputs else ()
         )
         cotangents = [[next(gradients) for _ in parts] for parts in self._views]
+        of = {id(p): _or_zeros(gradient, p) for p, gradient in zip(alone, gradients, strict=True)}
         blocks = [
             {
-                b: {n: next(gradients) for n in ps} if b not in crowded else self._alone(i, ps)
+                b: {n: of[id(p)] for n, p in ps.items()} if b not in crowded else self._alone(i, ps)
                 for b, ps in task.heads.items()
             }
             for i, task in enumerate(self.tasks)
         ]
-        return [torch.stack(of_leaf) for of_leaf in zip(*cotangents, strict=True)], blocks
+        return asked(self.leaves, cotangents), blocks
 
     def _alone(self, i: int, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Gradient of one task's loss on a head that other tasks learn, too."""
@@ -83,6 +98,26 @@ class PlainHeads(Heads):
             self.outputs[i], list(parameters.values()), retain_graph=True, materialize_grads=True
         )
         return dict(zip(parameters, gradients, strict=True))
+
+
+def asked(leaves: Sequence[Tensor], cotangents: Sequence[Sequence[Tensor | None]]) -> list[Asked]:
+    """Tasks that reach the same tensors together, so that none is carried back along paths of others.
+
+    Args:
+        leaves: of the representation.
+        cotangents: of each task, one a leaf; None where its loss does not reach it.
+    """
+    reached: dict[tuple[int, ...], list[int]] = {}
+    for row, of_task in enumerate(cotangents):
+        reached.setdefault(tuple(i for i, c in enumerate(of_task) if c is not None), []).append(row)
+    return [
+        Asked(rows, [leaves[i] for i in at], [torch.stack([cotangents[r][i] for r in rows]) for i in at])  # type: ignore[misc]
+        for at, rows in reached.items()
+    ]
+
+
+def _or_zeros(gradient: Tensor | None, like: Tensor) -> Tensor:
+    return torch.zeros_like(like) if gradient is None else gradient
 
 
 def _crowded(tasks: Iterable[SharedTask]) -> set[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from statistics import median
@@ -12,7 +11,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from lianhe.engines.trunk import Asked, Chunked, FillRows, one_by_one
+from lianhe.engines.heads import Asked
+from lianhe.engines.trunk import Chunked, FillRows, one_by_one
 
 #: chunks that "auto" and "vmapped" try
 _CHUNKS = (4, 8, 16, 64)
@@ -52,16 +52,28 @@ class Pace:
         self._tasks = 0
 
     @contextmanager
-    def forward(self) -> Iterator[None]:
-        """Time a forward pass."""
+    def forward(self, parameters: Mapping[str, Tensor]) -> Iterator[None]:
+        """Time a forward pass, as long as there is something to choose."""
+        device = next((p.device for p in parameters.values()), None)
+        if self._chosen is not None or device is None:
+            yield
+            return
+        _wait(device)
         start = time.perf_counter()
         yield
+        _wait(device)
         self._last_forward = time.perf_counter() - start
 
-    def filler(self, stack: Timed) -> FillRows:
-        """The way to compute the rows of this stack."""
+    def filler(self, stack: Timed, together: int) -> FillRows:
+        """The way to compute the rows of this stack.
+
+        Args:
+            stack: whose rows.
+            together: most tasks that ask for the same tensors: others have nothing to share.
+        """
         tasks, entries = len(stack.names), sum(p.numel() for p in stack.parameters.values())
-        if self._chosen is None and self._method == "auto" and not _worth_it(tasks, entries):
+        tried = together == tasks and _worth_it(tasks, entries)
+        if self._chosen is None and self._method == "auto" and not tried:
             return one_by_one
         if self._chosen is None:
             return _Trial(self, stack)
@@ -76,15 +88,14 @@ class Pace:
 
     def attempt(self, stack: Timed, asked: Asked, parameters: Sequence[Tensor], into: Tensor) -> None:
         """Compute rows by the candidate that was timed least, and take note of its time."""
-        if len(self._plain) < _TRIALS:
+        whole = len(into) == len(stack.names)
+        if whole and len(self._plain) < _TRIALS:
             self._plain.append(_timed(stack.plain, into.device))
             self._forward = self._last_forward
         names = self.candidates(len(into)) or ["sequential"]
         name = min(names, key=lambda candidate: len(self._seconds.get(candidate, [])))
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # of operations that are vectorised slowly
-                spent = _timed(lambda: _filler(name)(asked, parameters, into), into.device)
+            spent = _timed(lambda: _filler(name)(asked, parameters, into), into.device)
         except (RuntimeError, NotImplementedError) as error:
             if name == "sequential":
                 raise
@@ -98,8 +109,9 @@ class Pace:
 
     def findings(self) -> tuple[str, ...]:
         """What was measured."""
+        refused = tuple(f"{name} is not possible here: {why}" for name, why in sorted(self._refused.items()))
         if not self._seconds or not self._plain:
-            return ()
+            return refused
         plain = self._forward + median(self._plain)
         ratio = {
             name: (self._forward + median(times)) / plain for name, times in sorted(self._seconds.items())
@@ -108,11 +120,16 @@ class Pace:
         chosen = f"; {self._chosen} was chosen" if self._chosen else ""
         least = min(ratio.values())
         sentence = f"exact gradients of {self._tasks} tasks cost {least:.1f}x a plain step here, forward and "
-        return (sentence + f"backward passes together ({told}{chosen})",)
+        return (sentence + f"backward passes together ({told}{chosen})", *refused)
+
+    @property
+    def _among(self) -> str:
+        return f"{self._method} {self._chunk}"
 
     def state_dict(self) -> dict[str, Any]:
         """The choice, and what it rests on."""
         return {
+            "among": self._among,
             "chosen": self._chosen or "",
             "seconds": dict(self._seconds),
             "plain": list(self._plain),
@@ -121,9 +138,10 @@ class Pace:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over a choice."""
-        if self._method != "sequential":
-            self._chosen = state.get("chosen") or None
+        """Take over a choice, if it was one among the same methods."""
+        if state.get("among") != self._among:
+            return
+        self._chosen = state.get("chosen") or None
         self._seconds = {name: list(times) for name, times in state.get("seconds", {}).items()}
         self._plain = list(state.get("plain", []))
         self._forward, self._tasks = float(state.get("forward", 0.0)), int(state.get("tasks", 0))

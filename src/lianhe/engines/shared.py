@@ -18,11 +18,11 @@ from lianhe.core.participant import Live
 from lianhe.core.stack import Combined, Rows, Stack, unflatten, weighted_sum
 from lianhe.engines.approximate import APPROXIMATIONS, Fidelity
 from lianhe.engines.fused import LinearHeads
-from lianhe.engines.heads import Heads, PlainHeads
+from lianhe.engines.heads import Asked, Heads, PlainHeads
 from lianhe.engines.merged import Merged
 from lianhe.engines.pace import Pace
 from lianhe.engines.protocols import SharedTask
-from lianhe.engines.trunk import Asked, Jacobian, ask
+from lianhe.engines.trunk import Jacobian, ask
 from lianhe.linalg import gramian
 
 EXACT = ("auto", "sequential", "vmapped")
@@ -147,7 +147,7 @@ class SharedStack(Stack):
         self.names, self.stream = tuple(task.name for task in tasks), request.stream
         self.tasks, self.engine, self._shares = tasks, engine, shares
         self.parameters = tasks[0].trunk.parameters
-        with engine.pace.forward():
+        with engine.pace.forward(self.parameters):
             self._heads, self._order = _forward(tasks, request)
 
     @cached_property
@@ -242,7 +242,9 @@ class SharedStack(Stack):
     @cached_property
     def jacobian(self) -> Jacobian:
         """Gradients of the losses, without their shares, on the encoder."""
-        return Jacobian(self._backward[0], self.parameters, len(self.tasks), self.engine.pace.filler(self))
+        asked = self._backward[0]
+        fill = self.engine.pace.filler(self, max(len(part.rows) for part in asked))
+        return Jacobian(asked, self.parameters, len(self.tasks), fill)
 
     @cached_property
     def _backward(self) -> tuple[list[Asked], list[Blocks]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -11,22 +12,7 @@ from torch import Tensor
 
 from lianhe.core.contribution import Blocks
 from lianhe.core.errors import SpecError
-from lianhe.engines.heads import Heads
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What the tasks on one representation ask of it.
-
-    Args:
-        rows: which rows of J they are.
-        leaves: the representation's tensors.
-        cotangents: of each leaf, one a task, [k, ...].
-    """
-
-    rows: list[int]
-    leaves: list[Tensor]
-    cotangents: list[Tensor]
+from lianhe.engines.heads import Asked, Heads
 
 
 class FillRows(Protocol):
@@ -56,14 +42,16 @@ class Chunked:
         """Write the rows of `asked` into a buffer, [k, P]."""
         for start in range(0, len(into), self.size):
             rows = into[start : start + self.size]
-            gradients = torch.autograd.grad(
-                asked.leaves,
-                parameters,
-                [cotangent[start : start + self.size] for cotangent in asked.cotangents],
-                retain_graph=True,
-                is_grads_batched=True,
-                allow_unused=True,
-            )
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # of operations that are vectorised slowly
+                gradients = torch.autograd.grad(
+                    asked.leaves,
+                    parameters,
+                    [cotangent[start : start + self.size] for cotangent in asked.cotangents],
+                    retain_graph=True,
+                    is_grads_batched=True,
+                    allow_unused=True,
+                )
             at = 0
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 columns = rows[:, at : at + parameter.numel()]
@@ -86,7 +74,8 @@ class Jacobian:
     ) -> None:
         self.parameters, self._asked, self._tasks, self._fill = parameters, asked, tasks, fill
         self._flat = list(parameters.values())
-        self._leaves = [leaf for part in asked for leaf in part.leaves]
+        self._leaves = list({id(leaf): leaf for part in asked for leaf in part.leaves}.values())
+        self._at = {id(leaf): i for i, leaf in enumerate(self._leaves)}
         self._pulled: tuple[tuple[Tensor, ...], list[Tensor]] | None = None
 
     def rows(self, of: Mapping[str, Tensor] | None = None) -> Tensor:
@@ -94,8 +83,9 @@ class Jacobian:
         parameters = self._flat if of is None else list(of.values())
         buffer = parameters[0].new_zeros(self._tasks, sum(p.numel() for p in parameters))
         for part in self._asked:
-            if part.leaves and len(part.rows) == self._tasks:
-                self._fill(part, parameters, buffer)
+            first, last = part.rows[0], part.rows[-1]
+            if part.leaves and last - first + 1 == len(part.rows):
+                self._fill(part, parameters, buffer[first : last + 1])
             elif part.leaves:
                 own = buffer.new_empty(len(part.rows), buffer.shape[1])
                 self._fill(part, parameters, own)
@@ -110,14 +100,31 @@ class Jacobian:
         """Gradients of the tasks at each tensor of the representation, [T, ...].
 
         Raises:
-            SpecError: if tasks read inputs of their own, and so have no representation in common.
+            SpecError: if tasks read tensors of their own, and so have no representation in common.
         """
-        if len(self._asked) > 1:
+        reached = [id(leaf) for part in self._asked for leaf in part.leaves]
+        if len(set(reached)) == len(reached) and len([part for part in self._asked if part.leaves]) > 1:
             raise SpecError(
-                'method "representation" compares tasks at one representation, but these have data of their '
-                "own: use an exact method"
+                'method "representation" compares tasks at one representation, but here they read data, or '
+                "parts of the representation, of their own: use an exact method"
             )
-        return self._asked[0].cotangents
+        every = [leaf.new_zeros(self._tasks, *leaf.shape) for leaf in self._leaves]
+        for part, leaf, cotangent in self._each():
+            every[self._at[id(leaf)]][part.rows] = cotangent
+        return every
+
+    def _each(self) -> Iterator[tuple[Asked, Tensor, Tensor]]:
+        for part in self._asked:
+            for leaf, cotangent in zip(part.leaves, part.cotangents, strict=True):
+                yield part, leaf, cotangent
+
+    def _sum(self, weights: Tensor) -> list[Tensor]:
+        """Cotangents of the weighted sum of losses, leaf by leaf."""
+        total: dict[int, Tensor] = {}
+        for part, leaf, cotangent in self._each():
+            own = _weighted(cotangent, weights[part.rows])
+            total[id(leaf)] = total[id(leaf)] + own if id(leaf) in total else own
+        return [total[id(leaf)] for leaf in self._leaves]
 
     def pull(self, weights: Tensor, *, push: bool = False) -> tuple[Tensor, ...]:
         """Jᵀw, parameter by parameter: one backward pass, whatever T is.
@@ -126,8 +133,7 @@ class Jacobian:
             weights: w, [T].
             push: keep what `push` needs.
         """
-        cotangents = [_weighted(c, weights[part.rows]) for part in self._asked for c in part.cotangents]
-        return self.descend(cotangents, push=push)
+        return self.descend(self._sum(weights), push=push)
 
     def descend(self, cotangents: list[Tensor], *, push: bool = False) -> tuple[Tensor, ...]:
         """Carry cotangents of the representation, leaf by leaf, back to the parameters."""
@@ -161,10 +167,9 @@ class Jacobian:
                 retain_graph=True,
                 materialize_grads=True,
             )
-            each = iter(moves)
-            for part in self._asked:
-                for cotangent, move in zip(part.cotangents, each, strict=False):
-                    gains[part.rows] += cotangent.flatten(1) @ move.flatten().to(cotangent.dtype)
+            for part, leaf, cotangent in self._each():
+                move = moves[self._at[id(leaf)]]
+                gains[part.rows] += cotangent.flatten(1) @ move.flatten().to(cotangent.dtype)
         return gains
 
     def apart(self, blocks: Sequence[Blocks]) -> list[Blocks]:
@@ -189,9 +194,10 @@ class Jacobian:
         inputs = [p for parameters in blocks.values() for p in parameters.values()]
         if not inputs or not self._leaves:
             return {b: {n: torch.zeros_like(p) for n, p in ps.items()} for b, ps in blocks.items()}
-        cotangents = [_weighted(c, weights[part.rows]) for part in self._asked for c in part.cotangents]
         gradients = iter(
-            torch.autograd.grad(self._leaves, inputs, cotangents, retain_graph=True, materialize_grads=True)
+            torch.autograd.grad(
+                self._leaves, inputs, self._sum(weights), retain_graph=True, materialize_grads=True
+            )
         )
         return {b: {n: next(gradients) for n in ps} for b, ps in blocks.items()}
 
@@ -209,8 +215,8 @@ def ask(heads: Sequence[Heads], order: Sequence[Sequence[int]]) -> tuple[list[As
     asked: list[Asked] = []
     blocks: list[Blocks] = [{}] * sum(map(len, order))
     for some, rows in zip(heads, order, strict=True):
-        cotangents, gradients = some.backward()
-        asked.append(Asked(list(rows), some.leaves, cotangents))
+        parts, gradients = some.backward()
+        asked += [replace(part, rows=[rows[i] for i in part.rows]) for part in parts]
         for row, of_task in zip(rows, gradients, strict=True):
             blocks[row] = of_task
     return asked, blocks
