@@ -74,6 +74,7 @@ from lianhe.engines import DistributedEngine, SharedEngine
 from lianhe.experiment.baselines import ByDifficulty, BySize, Tuned
 from lianhe.experiment.compare import compare
 from lianhe.experiment.comparison import Comparison
+from lianhe.experiment.evidence import Advice, Affinity, ConflictReport, Watched, advise, measure_affinity
 from lianhe.experiment.fit import fit
 from lianhe.experiment.fuse import Fusion, fuse, fuse_candidates
 from lianhe.experiment.trial import Baseline, Part, Trial
@@ -108,6 +109,8 @@ __all__ = [
     "STCH",
     "Add",
     "Adversary",
+    "Advice",
+    "Affinity",
     "AggregationError",
     "Aggregator",
     "AlignedMTL",
@@ -122,6 +125,7 @@ __all__ = [
     "Comparison",
     "ConFIG",
     "Confident",
+    "ConflictReport",
     "DataError",
     "Descend",
     "DistributedEngine",
@@ -189,8 +193,10 @@ __all__ = [
     "View",
     "ViewTrials",
     "Vote",
+    "Watched",
     "Weighting",
     "WordDropout",
+    "advise",
     "aggregation",
     "compare",
     "core",
@@ -201,6 +207,7 @@ __all__ = [
     "fuse",
     "fuse_candidates",
     "linalg",
+    "measure_affinity",
     "nets",
     "participants",
     "regularisation",

@@ -35,7 +35,7 @@ def _what(advice: Advice) -> str:
     if advice.choice == "apart":
         return f"Train them apart: no network of several tasks was shown to help any of the {count}."
     if advice.choice == "together":
-        return f"Train all {count} tasks together."
+        return f"Train {'both' if count == 2 else f'all {count}'} tasks together."
     return f"Train {_networks(advice)}: {label}."
 
 
