@@ -13,6 +13,9 @@ from lianhe.core.contribution import Blocks, Request
 from lianhe.engines.heads import Asked, Heads
 from lianhe.engines.protocols import SharedTask
 
+#: where a module keeps what others want to be called with it
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
 #: the mark of a missing class label
 _MISSING = -100
 
@@ -53,7 +56,10 @@ class LinearHeads(Heads):
         if len({kind(task) for task in tasks}) > 1 or kind(tasks[0]) is None:
             return False
         y = tasks[0].feed.batch(request.round, request.part).y
-        return all(y[task.name].numel() == len(z) for task in tasks)
+        labels = [y[task.name] for task in tasks]
+        # Numbers and classes mark by different signs that a label is missing.
+        same = len({target.is_floating_point() for target in labels}) == 1
+        return same and all(target.numel() == len(z) for target in labels)
 
     def losses(self) -> Tensor:
         return self._losses.detach()
@@ -78,7 +84,7 @@ def kind(task: SharedTask) -> tuple[Any, ...] | None:
     head, loss = task.head, task.task.loss
     if type(head) is not nn.Linear or task.task.reads or not isinstance(loss, str):
         return None
-    if head._forward_hooks or head._forward_pre_hooks or head._backward_hooks:
+    if any(getattr(head, hooks) for hooks in _HOOKS):
         return None
     fits = loss == "cross_entropy" or head.out_features == 1
     return (loss, head.out_features, head.bias is None) if fits else None
