@@ -157,7 +157,7 @@ def test_a_fit_that_was_not_ended_gives_the_best_joint_back_too():
 def test_interrupted_and_resumed_is_never_interrupted_bit_for_bit(tmp_path):
     whole = fit(spec(EarlyStopping("loss", patience=4)))
     last = whole.rounds
-    for after in (1, whole.stopping.best_round, whole.stopping.best_round + 4, last - 1):
+    for after in (whole.stopping.best_round + 1, last - 1):
         parts = resumed(spec(EarlyStopping("loss", patience=4)), after, tmp_path / str(after))
         assert parts.rounds == last
         assert_same(all_weights(parts), all_weights(whole))
