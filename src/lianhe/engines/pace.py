@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from statistics import median
 from typing import Any, Protocol
@@ -13,6 +13,9 @@ from torch import Tensor
 
 from lianhe.engines.heads import Asked
 from lianhe.engines.trunk import Chunked, FillRows, one_by_one
+
+#: inner products without gradients, on linear layers
+DUAL = "dual"
 
 #: chunks that "auto" and "vmapped" try
 _CHUNKS = (4, 8, 16, 64)
@@ -49,6 +52,7 @@ class Pace:
         self._last_forward, self._forward = 0.0, 0.0
         self._chosen: str | None = "sequential" if method == "sequential" else None
         self._refused: dict[str, str] = {}
+        self._dual_offered = False
         self._tasks = 0
 
     @contextmanager
@@ -79,21 +83,47 @@ class Pace:
             return _Trial(self, stack)
         return _filler(self._chosen)
 
+    def watches(self, tasks: int, parameters: Iterable[Tensor]) -> bool:
+        """Whether the dual form may be wanted in this step, so that the forward pass must be watched."""
+        if self._chosen is not None or self._method != "auto":
+            return DUAL in (self._chosen, self._method)
+        return _worth_it(tasks, sum(p.numel() for p in parameters))
+
+    def dual(self, stack: Timed, make: Callable[[], Tensor]) -> Tensor | None:
+        """The Gramian by the dual form, if it is its turn or the choice.
+
+        Args:
+            stack: whose it is.
+            make: computes it.
+        """
+        self._dual_offered = True
+        if DUAL in (self._chosen, self._method):
+            return make()
+        names = self.candidates(len(stack.names))
+        if self._chosen is not None or names[0] != min(names, key=self._trials):
+            return None
+        device = next(iter(stack.parameters.values())).device
+        self._look(stack, device)
+        found: list[Tensor] = []
+        self._note(DUAL, _timed(lambda: found.append(make()), device))
+        return found[0]
+
     def candidates(self, tasks: int) -> list[str]:
         """Names of the methods that are tried, for so many tasks."""
         chunks = (self._chunk,) if self._chunk is not None else _CHUNKS
         several = [f"vmapped {min(chunk, tasks)}" for chunk in chunks]
         names = several if self._method == "vmapped" else ["sequential", *several]
+        if self._dual_offered and self._method == "auto":
+            names = [DUAL, *names]
         return [name for name in dict.fromkeys(names) if name not in self._refused]
 
     def attempt(self, stack: Timed, asked: Asked, parameters: Sequence[Tensor], into: Tensor) -> None:
         """Compute rows by the candidate that was timed least, and take note of its time."""
-        whole = len(into) == len(stack.names)
-        if whole and len(self._plain) < _TRIALS:
-            self._plain.append(_timed(stack.plain, into.device))
-            self._forward = self._last_forward
-        names = self.candidates(len(into)) or ["sequential"]
-        name = min(names, key=lambda candidate: len(self._seconds.get(candidate, [])))
+        if len(into) == len(stack.names):
+            self._look(stack, into.device)
+        self._tasks = len(into)
+        names = [name for name in self.candidates(len(into)) if name != DUAL] or ["sequential"]
+        name = min(names, key=self._trials)
         try:
             spent = _timed(lambda: _filler(name)(asked, parameters, into), into.device)
         except (RuntimeError, NotImplementedError) as error:
@@ -102,9 +132,22 @@ class Pace:
             self._refused[name] = str(error).splitlines()[0]
             self.attempt(stack, asked, parameters, into)
             return
+        self._note(name, spent)
+
+    def _trials(self, name: str) -> int:
+        return len(self._seconds.get(name, []))
+
+    def _look(self, stack: Timed, device: torch.device) -> None:
+        """See what a plain step costs."""
+        if len(self._plain) < _TRIALS:
+            self._plain.append(_timed(stack.plain, device))
+            self._forward = self._last_forward
+
+    def _note(self, name: str, spent: float) -> None:
+        """Enter a time; when all candidates have been timed often enough, choose."""
         self._seconds.setdefault(name, []).append(spent)
-        self._tasks = len(into)
-        if all(len(self._seconds.get(candidate, [])) >= _TRIALS for candidate in names):
+        names = (self.candidates(self._tasks) or ["sequential"]) if self._tasks else []
+        if names and all(self._trials(candidate) >= _TRIALS for candidate in names):
             self._chosen = min(names, key=lambda candidate: median(self._seconds[candidate]))
 
     def findings(self) -> tuple[str, ...]:
@@ -163,7 +206,7 @@ def _worth_it(tasks: int, parameters: int) -> bool:
 
 
 def _filler(name: str) -> FillRows:
-    return one_by_one if name == "sequential" else Chunked(int(name.split()[1]))
+    return Chunked(int(name.split()[1])) if name.startswith("vmapped") else one_by_one
 
 
 def _timed(work: Any, device: torch.device) -> float:

@@ -17,15 +17,16 @@ from lianhe.core.errors import SpecError, UnknownNameError
 from lianhe.core.participant import Live
 from lianhe.core.stack import Combined, Rows, Stack, unflatten, weighted_sum
 from lianhe.engines.approximate import APPROXIMATIONS, Fidelity
+from lianhe.engines.dual import DualForm, Watch, watched
 from lianhe.engines.fused import LinearHeads
 from lianhe.engines.heads import Asked, Heads, PlainHeads
 from lianhe.engines.merged import Merged
-from lianhe.engines.pace import Pace
+from lianhe.engines.pace import DUAL, Pace
 from lianhe.engines.protocols import SharedTask
 from lianhe.engines.trunk import Jacobian, ask
 from lianhe.linalg import gramian
 
-EXACT = ("auto", "sequential", "vmapped")
+EXACT = ("auto", "sequential", "vmapped", DUAL)
 
 
 class SharedEngine(Engine):
@@ -37,9 +38,10 @@ class SharedEngine(Engine):
 
     Args:
         method: how tasks' gradients are computed where all of them are needed. Exact: "sequential" (one after
-            the other), "vmapped" (`chunk` of them at a time), or "auto", which times both in the first steps
-            and keeps the faster one; where that would be hardly worth it, and where torch is told to use
-            deterministic algorithms, it takes the first. They differ by rounding: fix the method where two
+            the other), "vmapped" (`chunk` of them at a time), "dual" (inner products on linear layers without
+            the gradients themselves), or "auto", which times all in the first steps and keeps the fastest;
+            where that would be hardly worth it, and where torch is told to use deterministic algorithms, it
+            takes the first. They differ by rounding: fix the method where two
             runs must agree bit for bit. Approximate, and never chosen unasked: "representation" compares the
             tasks' gradients at the encoder's output, "last_layer" at its last layer's parameters; the price
             of a step then hardly grows with the number of tasks.
@@ -147,8 +149,13 @@ class SharedStack(Stack):
         self.names, self.stream = tuple(task.name for task in tasks), request.stream
         self.tasks, self.engine, self._shares = tasks, engine, shares
         self.parameters = tasks[0].trunk.parameters
+        self.watch: Watch | None = None
         with engine.pace.forward(self.parameters):
-            self._heads, self._order = _forward(tasks, request)
+            if torch.is_grad_enabled() and engine.pace.watches(len(tasks), self.parameters.values()):
+                with watched(tasks[0].trunk.encoder) as self.watch:
+                    self._heads, self._order = _forward(tasks, request)
+            else:
+                self._heads, self._order = _forward(tasks, request)
 
     @cached_property
     def losses(self) -> Tensor:
@@ -245,6 +252,14 @@ class SharedStack(Stack):
         asked = self._backward[0]
         fill = self.engine.pace.filler(self, max(len(part.rows) for part in asked))
         return Jacobian(asked, self.parameters, len(self.tasks), fill)
+
+    @cached_property
+    def dual(self) -> DualForm | None:
+        """The dual form of the Jacobian; None where tasks have no representation in common."""
+        asked = self._backward[0]
+        if self.watch is None or len(asked) != 1 or not asked[0].leaves:
+            return None
+        return DualForm(asked[0], self.parameters, self.watch)
 
     @cached_property
     def _backward(self) -> tuple[list[Asked], list[Blocks]]:
@@ -346,7 +361,19 @@ class TrunkStack(Stack):
         return rows if (scale := self._whole.scaled(ones)) is ones else rows.mul_(scale[:, None])
 
     def gramian(self) -> Tensor:
+        whole = self._whole
+        if whole.watch is not None and whole.watch.worth_it() and "values" not in vars(self):
+            found = whole.engine.pace.dual(whole, self._by_dual_form)
+            if found is not None:
+                return found
         return gramian(self.values)
+
+    def _by_dual_form(self) -> Tensor:
+        dual = self._whole.dual
+        if dual is None:
+            return gramian(self.values)
+        scale = self._whole.scaled(torch.ones(len(self), dtype=torch.float64))
+        return dual.gramian() * scale * scale[:, None]
 
     def products(self, weights: Tensor) -> Tensor:
         jacobian = self._whole.jacobian
@@ -362,6 +389,8 @@ class TrunkStack(Stack):
         if "values" in vars(self):
             return self.pack(weights.to(self.values) @ self.values)
         direction = self._from_known(weights)
+        if direction is None and (dual := vars(self._whole).get("dual")) is not None:
+            direction = dual.combine(self._whole.scaled(weights))
         if direction is None:
             direction = self._whole.jacobian.pull(self._whole.scaled(weights))
         return {"encoder": dict(zip(self._whole.parameters, direction, strict=True))}

@@ -15,14 +15,14 @@ from torch.func import functional_call
 from lianhe.core.adversary import Adversary
 from lianhe.core.checks import require_positive
 from lianhe.core.contribution import Contribution, Joint, Measure, Request
-from lianhe.core.errors import DataError, SpecError
+from lianhe.core.errors import DataError, LianheError, SpecError
 from lianhe.core.participant import Participant, Problem
 from lianhe.core.schedule import Schedule, Together
 from lianhe.core.spec import Model, Spec
 from lianhe.core.step import Descend
 from lianhe.core.streams import Stream
 from lianhe.participants.attack import Attack, require_attackable
-from lianhe.participants.data import Batch, Feed, Inputs, Source, as_source, observed
+from lianhe.participants.data import Batch, Feed, Inputs, Source, as_source, map_inputs, observed
 from lianhe.participants.losses import Mean, PerSample, mean_loss
 from lianhe.participants.metrics import Metering, MetricLike
 from lianhe.participants.model import (
@@ -112,6 +112,9 @@ class Trunk:
         self.parameters = shared_of(encoder)
         self.private = private_of(encoder)
         self._counted: dict[str, set[tuple[int, tuple[int, int]]]] = {}
+        # On a CPU, convolutions and above all their many backward passes are faster when channels lie last.
+        convolves = any(isinstance(part, nn.Conv2d) for part in encoder.modules())
+        self.channels_last = convolves and device.type == "cpu"
 
     def precision(self) -> contextlib.AbstractContextManager[Any]:
         """Mixed precision, if the specification asks for it."""
@@ -126,6 +129,7 @@ class Trunk:
     def encode(self, x: Inputs, feed: str, request: Request) -> Tensor:
         """Representation of inputs, under the keys of a feed's batch."""
         keyed(request, feed, "forward").seed_global(self.device)
+        x = map_inputs(channels_last, x) if self.channels_last else x
         with self.precision():
             if self._counts(feed, request):
                 z: Tensor = self.encoder(x)
@@ -264,6 +268,8 @@ class _Setup:
         feed = self._feed(task)
         require_trainable(self.model, task.name)
         require_task_fits(task, self.model, feed.source)
+        if self.trunk.channels_last and not bears_channels_last(task, self.model, feed.source):
+            self.trunk.channels_last = False
         return LiveTask(task, self.trunk, self.model, feed, self._validation(task))
 
     def _feed(self, task: Task) -> Feed:
@@ -411,6 +417,24 @@ def require_task_fits(task: Task, model: HardSharing, source: Source) -> None:
         source.check_labels(task.name, highest)
     if callable(task.loss):
         require_loss_fits(mean_loss(task.loss, task.name), prediction, target, task.name)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """The same images, laid out in memory with channels last."""
+    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
+
+
+@torch.no_grad()
+def bears_channels_last(task: Task, model: HardSharing, source: Source) -> bool:
+    """Whether encoder, head and loss work on images laid out so; a `view` may insist on the other layout."""
+    few = source.few()
+    heads = {name: model.head(name) for name in reading_order(task.name, model.reads)}
+    try:
+        found = dry_run(model.encoder, heads, map_inputs(channels_last, few.x), model.reads)[task.name]
+        mean_loss(task.loss, task.name)(found, few.y[task.name], False)
+    except (LianheError, RuntimeError):
+        return False
+    return True
 
 
 @torch.no_grad()
