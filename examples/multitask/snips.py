@@ -107,6 +107,7 @@ NOTES = [
     "sentences; the encoder is a convolution over words (two layers, windows of five words). 500 steps of 64",
     "sentences, Adam; the learning rate, 0.01, suits the plain sum and solo alike. A simple classifier",
     "(TF-IDF, logistic regression) on all 13,084 sentences reaches an intent accuracy of 0.973.",
+    "Seconds were taken beside other work: they say little.",
 ]
 
 if __name__ == "__main__":
