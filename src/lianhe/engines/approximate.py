@@ -82,6 +82,10 @@ class RepresentationStack(Approximate):
         scale = self._whole.scaled(torch.ones(len(self), dtype=rows.dtype, device=rows.device))
         return rows * scale[:, None]
 
+    def gramian(self) -> Tensor:
+        scale = self._whole.scaled(torch.ones(len(self), dtype=torch.float64))
+        return self._whole.jacobian.representation_gramian() * scale * scale[:, None]
+
     def pack(self, vector: Tensor) -> Combined:
         parts, at = [], 0
         for leaf in self._whole.jacobian.leaves():

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lianhe.core.contribution import Blocks, Request
-from lianhe.engines.heads import Asked, Heads
+from lianhe.engines.heads import Asked, Factored, Heads
 from lianhe.engines.protocols import SharedTask
 
 #: where a module keeps what others want to be called with it
@@ -70,8 +70,8 @@ class LinearHeads(Heads):
     def backward(self) -> tuple[list[Asked], Sequence[Blocks]]:
         ones = torch.ones_like(self._losses)
         (d,) = torch.autograd.grad(self._losses, self._logits, ones, retain_graph=True)
-        by_task, weight = d.transpose(0, 1), self._weight.detach().to(d.dtype)
-        cotangents = [torch.bmm(by_task, weight).to(self._z.dtype)] if self.leaves else []
+        weight = self._weight.detach().to(d.dtype)
+        cotangents = Factored(d, weight, self._z.dtype) if self.leaves else []
         of_weight = (d.flatten(1).T @ self._z.detach().to(d.dtype)).view_as(weight).to(self._weight.dtype)
         of_bias = d.sum(0).to(self._weight.dtype)
         gradients = [{"weight": w, "bias": b} for w, b in zip(of_weight, of_bias, strict=True)]

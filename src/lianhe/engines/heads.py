@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -14,6 +15,54 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from lianhe.core.contribution import Blocks, Request
 from lianhe.core.errors import SpecError
 from lianhe.engines.protocols import SharedTask
+from lianhe.linalg import gramian
+
+
+class Factored(Sequence[Tensor]):
+    """Cotangents of k linear heads at one leaf, D_t W_t, [k, n, dim], kept as their far smaller factors.
+
+    Args:
+        d: gradients at the heads' outputs, [n, k, C].
+        weight: of the heads, [k, C, dim].
+        dtype: of the representation.
+    """
+
+    def __init__(self, d: Tensor, weight: Tensor, dtype: torch.dtype) -> None:
+        self._d, self._weight, self._dtype = d, weight, dtype
+        self._all_d, self._all_weight = d.flatten(1), weight.flatten(0, 1)
+
+    def __len__(self) -> int:
+        """One leaf."""
+        return 1
+
+    @overload
+    def __getitem__(self, index: int) -> Tensor: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Tensor]: ...
+    def __getitem__(self, index: int | slice) -> Tensor | list[Tensor]:
+        return [self.dense][index]
+
+    @cached_property
+    def dense(self) -> Tensor:
+        """The cotangents, multiplied out."""
+        return torch.bmm(self._d.transpose(0, 1), self._weight).to(self._dtype)
+
+    def weighted(self, weights: Tensor) -> Tensor:
+        """Σ w_t D_t W_t, [n, dim]."""
+        return ((self._d * weights.to(self._d)[:, None]).flatten(1) @ self._all_weight).to(self._dtype)
+
+    def along(self, move: Tensor) -> Tensor:
+        """⟨D_t W_t, move⟩, [k]."""
+        seen = move.to(self._d.dtype) @ self._all_weight.T
+        return (self._all_d * seen).sum(0).view(self._d.shape[1:]).sum(1)
+
+    def gramian(self) -> Tensor:
+        """⟨D_s W_s, D_t W_t⟩, [k, k], float64 on the CPU."""
+        of_d, of_weight = (gramian(m).view(*self._d.shape[1:], *self._d.shape[1:]) for m in self._factors())
+        return (of_d * of_weight).sum((1, 3))
+
+    def _factors(self) -> tuple[Tensor, Tensor]:
+        return self._all_d.T, self._all_weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +77,21 @@ class Asked:
 
     rows: list[int]
     leaves: list[Tensor]
-    cotangents: list[Tensor]
+    cotangents: Sequence[Tensor]
+
+    def weighted(self, weights: Tensor) -> list[Tensor]:
+        """Cotangents of the weighted sum of these tasks' losses, leaf by leaf; weights are of all tasks."""
+        own = weights[self.rows]
+        if isinstance(self.cotangents, Factored):
+            return [self.cotangents.weighted(own)]
+        return [(own.to(c) @ c.flatten(1)).view(c.shape[1:]) for c in self.cotangents]
+
+    def along(self, moves: Sequence[Tensor]) -> Tensor:
+        """What each of these tasks gains when the representation moves, leaf by leaf, [k]."""
+        if isinstance(self.cotangents, Factored):
+            return self.cotangents.along(moves[0])
+        gains = [c.flatten(1) @ m.flatten().to(c.dtype) for c, m in zip(self.cotangents, moves, strict=True)]
+        return torch.stack(gains).sum(0)
 
 
 class Heads(ABC):

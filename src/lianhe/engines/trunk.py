@@ -12,7 +12,8 @@ from torch import Tensor
 
 from lianhe.core.contribution import Blocks
 from lianhe.core.errors import SpecError
-from lianhe.engines.heads import Asked, Heads
+from lianhe.engines.heads import Asked, Factored, Heads
+from lianhe.linalg import gramian
 
 
 class FillRows(Protocol):
@@ -109,11 +110,18 @@ class Jacobian:
                 "parts of the representation, of their own: use an exact method"
             )
         if len(self._asked) == 1 and len(self._asked[0].rows) == self._tasks:  # as ever; and it is large
-            return self._asked[0].cotangents
+            return list(self._asked[0].cotangents)
         every = [leaf.new_zeros(self._tasks, *leaf.shape) for leaf in self._leaves]
         for part, leaf, cotangent in self._each():
             every[self._at[id(leaf)]][part.rows] = cotangent
         return every
+
+    def representation_gramian(self) -> Tensor:
+        """Inner products of the tasks' gradients at the representation, [T, T], float64 on the CPU."""
+        if len(self._asked) == 1 and isinstance(factored := self._asked[0].cotangents, Factored):
+            return factored.gramian()
+        products = [gramian(c.flatten(1)) for c in self.cotangents()]
+        return torch.stack(products).sum(0) if products else torch.zeros(self._tasks, self._tasks).double()
 
     def _each(self) -> Iterator[tuple[Asked, Tensor, Tensor]]:
         for part in self._asked:
@@ -123,9 +131,9 @@ class Jacobian:
     def _sum(self, weights: Tensor) -> list[Tensor]:
         """Cotangents of the weighted sum of losses, leaf by leaf."""
         total: dict[int, Tensor] = {}
-        for part, leaf, cotangent in self._each():
-            own = _weighted(cotangent, weights[part.rows])
-            total[id(leaf)] = total[id(leaf)] + own if id(leaf) in total else own
+        for part in self._asked:
+            for leaf, own in zip(part.leaves, part.weighted(weights), strict=True):
+                total[id(leaf)] = total[id(leaf)] + own if id(leaf) in total else own
         return [total[id(leaf)] for leaf in self._leaves]
 
     def pull(self, weights: Tensor, *, push: bool = False) -> tuple[Tensor, ...]:
@@ -169,9 +177,10 @@ class Jacobian:
                 retain_graph=True,
                 materialize_grads=True,
             )
-            for part, leaf, cotangent in self._each():
-                move = moves[self._at[id(leaf)]]
-                gains[part.rows] += cotangent.flatten(1) @ move.flatten().to(cotangent.dtype)
+            for part in self._asked:
+                if part.leaves:
+                    own = part.along([moves[self._at[id(leaf)]] for leaf in part.leaves])
+                    gains[part.rows] += own.to(gains.dtype)
         return gains
 
     def apart(self, blocks: Sequence[Blocks]) -> list[Blocks]:
@@ -222,7 +231,3 @@ def ask(heads: Sequence[Heads], order: Sequence[Sequence[int]]) -> tuple[list[As
         for row, of_task in zip(rows, gradients, strict=True):
             blocks[row] = of_task
     return asked, blocks
-
-
-def _weighted(cotangents: Tensor, weights: Tensor) -> Tensor:
-    return (weights.to(cotangents) @ cotangents.flatten(1)).view(cotangents.shape[1:])
