@@ -115,8 +115,8 @@ NOTES = [
     "Metrics: intersection over union of the mask (mean of 11 classes), accuracy of the count, AUROC of",
     "which digits are there (all ten as one), mean absolute error of the sides of the box in units of 16",
     "pixels of the canvas. 250 steps of 32 canvases, Adam, learning rate 0.003, 48,000 shared parameters;",
-    "solo has an encoder of that size per task. Logistic regression on pixels: count 0.74; the median",
-    "box: 0.63.",
+    "solo has an encoder of that size per task. `floors.py`: logistic regression on pixels counts right",
+    "for 0.739, the most frequent number for 0.321.",
 ]
 
 if __name__ == "__main__":

@@ -106,8 +106,9 @@ NOTES = [
     "30 training recordings of every speaker (three of each digit), other ones at every seed, and the",
     "same 100 test recordings at all seeds; accuracy. 150 steps of 15 recordings of each speaker (pooled:",
     "of 90), Adam, learning rate 0.002, 50,000 shared parameters; solo has an encoder of that size per",
-    "speaker. All have group normalisation; “batch norm” is the sum with batch normalisation. Logistic",
-    "regression at one seed: solo 0.67 to 0.84, pooled 0.70 to 0.94.",
+    "speaker. All have group normalisation; “batch norm” is the sum with batch normalisation.",
+    "`floors.py`: logistic regression of each speaker alone reaches 0.886, 0.902, 0.682, 0.752, 0.856,",
+    "0.734 in the order of the columns.",
 ]
 
 if __name__ == "__main__":
