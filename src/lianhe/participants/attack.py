@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lianhe.core.adversary import Adversary
 from lianhe.core.contribution import Request
@@ -37,12 +36,12 @@ class Attack:
     """An adversary bound to the tasks that read one feed.
 
     The joint loss is the weighted mean of the losses of those tasks that contribute to the round and have a
-    label in the batch. Dropout is that of the round's own forward pass; running statistics stay untouched.
+    label in the batch. Dropout is that of the round's own forward pass. Running statistics stay untouched,
+    since losses are all that is asked for.
 
     Args:
         adversary: what moves the inputs.
         trunk: the encoder at work.
-        model: encoder and heads.
         tasks: those that read the feed.
         cohort: names of the participants of a round.
         request: of a round, to ask for losses.
@@ -52,12 +51,11 @@ class Attack:
         self,
         adversary: Adversary,
         trunk: Encodes,
-        model: nn.Module,
         tasks: Sequence[Attacked],
         cohort: Callable[[int], Collection[str]],
         request: Callable[[int], Request],
     ) -> None:
-        self._adversary, self._trunk, self._model, self._tasks = adversary, trunk, model, tasks
+        self._adversary, self._trunk, self._tasks = adversary, trunk, tasks
         self._cohort, self._request = cohort, request
 
     @torch.enable_grad()
@@ -77,8 +75,7 @@ class Attack:
             return mean
 
         generator = replace(request.stream, participant=feed.name, step="adversarial").generator()
-        with _untouched(self._model):
-            moved = self._adversary.perturb(input_tensors(batch.x), loss, generator)
+        moved = self._adversary.perturb(input_tensors(batch.x), loss, generator)
         return replace(batch, x=_with(batch.x, [x.detach() for x in moved]))
 
 
@@ -96,12 +93,3 @@ def _with(x: Inputs, tensors: Iterable[Tensor]) -> Inputs:
     """Inputs of the same structure, of other tensors."""
     others: Iterator[Any] = iter(tensors)
     return map_inputs(lambda _: next(others), x)
-
-
-@contextmanager
-def _untouched(model: nn.Module) -> Iterator[None]:
-    """Put running statistics back on leaving."""
-    kept = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    yield
-    for buffer, value in kept:
-        buffer.copy_(value)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from lianhe.core.contribution import Joint
 from lianhe.core.errors import DataError, SpecError
@@ -59,35 +60,31 @@ class HardSharing(nn.Module):
         z = self.encoder(x)
         return {task: self.predict(task, z) for task in self.tasks}
 
-    def predict(self, task: str, z: Any, before: Callable[[str], None] | None = None) -> Tensor:
+    def predict(
+        self, task: str, z: Any, before: Callable[[str], None] | None = None, counts: bool = True
+    ) -> Tensor:
         """Prediction of one task, from the representation and from the predictions that its head reads.
 
         Args:
             task: its name.
             z: the representation.
             before: called with the name of each head right before it is.
+            counts: in training, the batch counts in the running statistics of the task's head; it never
+                counts in those of heads that are read, so that a batch counts once, for a head's own task.
         """
-        others = [self._overheard(other, z, before) for other in self.reads[task]]
+        others = [self.predict(other, z, before, counts=False) for other in self.reads[task]]
         if before is not None:
             before(task)
-        prediction: Tensor = self.head(task)(
-            z, *([o.detach() for o in others] if task in self.detached else others)
-        )
+        head, read = self.head(task), [o.detach() for o in others] if task in self.detached else others
+        # Copies, not values put back afterwards: a backward pass needs what its forward pass has seen.
+        copies = {} if counts or not self.training else {n: b.clone() for n, b in head.named_buffers()}
+        prediction: Tensor = functional_call(head, copies, (z, *read)) if copies else head(z, *read)
         return prediction
 
     def learnt_by(self, task: str) -> tuple[str, ...]:
         """Tasks whose heads the loss of a task reaches: its own, and those that it reads and teaches."""
         reads = () if task in self.detached else self.reads[task]
         return tuple(dict.fromkeys((task, *(name for other in reads for name in self.learnt_by(other)))))
-
-    def _overheard(self, task: str, z: Any, before: Callable[[str], None] | None) -> Tensor:
-        """Predict for another task: a batch counts once in the running statistics of a head, for its own."""
-        buffers = dict(self.head(task).named_buffers())
-        kept = {name: buffer.clone() for name, buffer in buffers.items()} if self.training else {}
-        prediction = self.predict(task, z, before)
-        for name, value in kept.items():
-            buffers[name].copy_(value)
-        return prediction
 
 
 def fresh(model: Model, stream: Stream, device: torch.device, reinitialise: bool) -> nn.Module:

@@ -168,6 +168,13 @@ class LiveTask:
         """How many labels of this task the round's batch, or the part of it that is asked for, holds."""
         return self.feed.batch(request.round, request.part).labelled[self.name]
 
+    def counted(self, request: Request) -> int:
+        """Over how many the loss is a mean: labels, or samples where the loss is of the user's own."""
+        if not callable(self.task.loss):
+            return self.labelled(request)
+        there = observed(self.feed.batch(request.round, request.part).y[self.name])
+        return int(there.reshape(len(there), -1).any(1).sum())
+
     def loss(self, z: Tensor, request: Request) -> Tensor:
         """Mean loss over the labels that are there; dropout in a head is a stream of its own."""
         return self.loss_on(z, self.feed.batch(request.round, request.part), request)
@@ -181,7 +188,7 @@ class LiveTask:
                 keyed(request, task, "head").seed_global(self.trunk.device)
 
         def head(z: Tensor) -> Tensor:
-            return self._model.predict(self.name, z, seed)
+            return self._model.predict(self.name, z, seed, counts=request.ask == "contribute")
 
         return task_loss(self.task, self._mean, head, z, batch, self.trunk.precision())
 
@@ -291,7 +298,6 @@ class _Setup:
             feed.attack = Attack(
                 adversary,
                 self.trunk,
-                self.model,
                 [task for task in live if task.feed is feed],
                 lambda round_: schedule.cohort(Stream(self.seed, round_), names),
                 lambda round_: Request(Stream(self.seed, round_), joint),
