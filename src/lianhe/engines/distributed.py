@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from lianhe.core.contribution import Request
 from lianhe.core.engine import Engine
+from lianhe.core.errors import SpecError
 from lianhe.core.participant import Live
 from lianhe.core.stack import Stack
 from lianhe.engines.merged import Merged
@@ -47,6 +49,9 @@ class DistributedEngine(Engine):
         fabric: a launched `lightning_fabric.Fabric` (extra `lianhe[fabric]`).
         inner: how a process computes its rows; `SharedEngine("sequential")` if None.
 
+    Raises:
+        SpecError: if `inner` approximates.
+
     Example:
         >>> class Alone:  # a Fabric of one process
         ...     global_rank, world_size = 0, 1
@@ -64,6 +69,11 @@ class DistributedEngine(Engine):
     def __init__(self, fabric: Processes, inner: SharedEngine | None = None) -> None:
         self._fabric = fabric
         self.inner = SharedEngine("sequential") if inner is None else inner
+        if self.inner.fidelity is not None:
+            raise SpecError(
+                f"inner=SharedEngine({self.inner.method!r}): processes add up exact gradients, so choose "
+                "an exact method"
+            )
 
     def collect(self, participants: Sequence[Live], request: Request) -> Stack | None:
         """This process's part of the round's batch, and the promise to add up."""
@@ -72,12 +82,22 @@ class DistributedEngine(Engine):
         tasks = [task for task in shared_tasks(participants) if task.labelled(request)]
         if not tasks:
             return None
-        part, parts = request.part
-        rank, size = self._fabric.global_rank, self._fabric.world_size
-        own = part_of(tasks, replace(request, part=(part + rank * parts, parts * size)), request, self.inner)
-        stack = Merged([lambda: own], tasks, request, self._add)
+        parts = self._parts(tasks, request)
+        if len(parts) == 1:
+            own = parts[0]()
+            parts = [lambda: own]
+        stack = Merged(parts, tasks, request, self._add)
+        if len(parts) > 1:
+            _ = stack.losses  # the first pass through all parts, which are counted in running statistics
         self._average_statistics(tasks)
         return stack
+
+    def _parts(self, tasks: Sequence[SharedTask], request: Request) -> list[Callable[[], Any]]:
+        """What makes this process's parts of the batch, when it is their turn."""
+        (first, step), size, own = request.part, self._fabric.world_size, self.inner.accumulate
+        numbers = [self._fabric.global_rank + i * size for i in range(own)]
+        requests = [replace(request, part=(first + n * step, step * size * own)) for n in numbers]
+        return [partial(part_of, tasks, this, request, self.inner) for this in requests]
 
     def _add(self, tensors: list[Tensor]) -> list[Tensor]:
         """Add tensors up over all processes, in one message."""
@@ -93,10 +113,11 @@ class DistributedEngine(Engine):
     @torch.no_grad()
     def _average_statistics(self, tasks: Sequence[SharedTask]) -> None:
         """Running statistics are the mean of the processes'."""
+        # By `data`: training by batch does not read them, so a graph that waits for its backward pass may.
         modules = [tasks[0].trunk.encoder, *(task.head for task in tasks)]
         running = [b for module in modules for b in module.buffers() if b.is_floating_point()]
         for buffer, total in zip(running, self._add(running), strict=True):
-            buffer.copy_(total / self._fabric.world_size)
+            buffer.data.copy_(total / self._fabric.world_size)
 
     def findings(self) -> tuple[str, ...]:
         return self.inner.findings()

@@ -58,17 +58,21 @@ class Merged(Stack):
         """Losses, and the weighted sum of the rows over all blocks, part by part."""
         total = _Sum(self._layout)
         losses = torch.zeros(len(self.names), device=self._device, dtype=self._dtype)
-        for part, rows in self._parts():
+
+        def take(part: Any, rows: list[int]) -> None:
             losses[rows] += part.losses.to(losses)
             total.add(part.combine(weights[rows]))
+
+        self._each(take)
         reduced = self._reduce([losses, *total.flat()])
         return reduced[0], total.named(reduced[1:])
 
-    def _parts(self) -> Any:
+    def _each(self, take: Callable[[Any, list[int]], None]) -> None:
+        """Make part after part, give it and its rows away, and forget it before the next one is made."""
         for make in self._make:
             part = make()
             if part is not None:
-                yield part, [self.names.index(name) for name in part.names]
+                take(part, [self.names.index(name) for name in part.names])
             del part
 
     @cached_property
@@ -116,10 +120,13 @@ class Merged(Stack):
             if block != "encoder"
         }
         sums = {(i, b): _Sum({b: self._layout[b]}) for b, rows in holders.items() for i in rows}
-        for part, rows in self._parts():
+
+        def take(part: Any, rows: list[int]) -> None:
             for row, blocks in zip(rows, part.owned_gradients, strict=True):
                 for block, gradients in blocks.items():
                     sums[row, block].add({block: gradients})
+
+        self._each(take)
         flat = [tensor for total in sums.values() for tensor in total.flat()]
         each = iter(self._reduce(flat))
         found = {key: total.named([next(each) for _ in total.flat()]) for key, total in sums.items()}
@@ -129,24 +136,33 @@ class Merged(Stack):
         """Sum of the parts' gradients on the encoder, [T, P]."""
         entries = sum(p.numel() for p in self.parameters.values())
         total = torch.zeros(len(self.names), entries, device=self._device, dtype=self._dtype)
-        for part, rows in self._parts():
-            total[rows] += part.values
+
+        def take(part: Any, rows: list[int]) -> None:
+            total[rows] += part.trunk().values
+
+        self._each(take)
         return self._reduce([total])[0]
 
     def pull(self, weights: Tensor) -> list[Tensor]:
         """Jᵀw."""
         total = _Sum({"encoder": self.parameters})
-        for part, rows in self._parts():
-            total.add({"encoder": part.trunk().combine(weights[rows])["encoder"]})
+        self._each(lambda part, rows: total.add(part.trunk().combine(weights[rows])))
         return self._reduce(total.flat())
 
-    def push(self, direction: Sequence[Tensor]) -> Tensor:
-        """J s, for a direction s of the encoder."""
-        gains = torch.zeros(len(self.names), device=self._device, dtype=self._dtype)
-        for part, rows in self._parts():
-            part.jacobian.pull(part.scaled(torch.ones(len(rows))), push=True)
-            gains[rows] += part.scaled(part.jacobian.push(direction))
-        return self._reduce([gains])[0]
+    def push(self, direction: Sequence[Tensor]) -> Tensor | None:
+        """J s, for a direction s of the encoder; None if a layer of any part has no second derivative."""
+        gains = torch.zeros(len(self.names) + 1, device=self._device, dtype=self._dtype)
+
+        def take(part: Any, rows: list[int]) -> None:
+            try:
+                part.jacobian.pull(part.scaled(torch.ones(len(rows))), push=True)
+                gains[rows] += part.scaled(part.jacobian.push(direction))
+            except RuntimeError:
+                gains[-1] += 1
+
+        self._each(take)
+        total = self._reduce([gains])[0]  # with the failures: all processes are to agree on what comes next
+        return None if bool(total[-1]) else total[:-1]
 
     @property
     def values(self) -> Tensor:
@@ -188,7 +204,8 @@ class MergedTrunk(Stack):
         return gramian(self.values)
 
     def products(self, weights: Tensor) -> Tensor:
-        return self._whole.push(self._whole.pull(weights)).to("cpu", torch.float64)
+        gains = None if "values" in vars(self) else self._whole.push(self._whole.pull(weights))
+        return self.gramian() @ weights.double() if gains is None else gains.to("cpu", torch.float64)
 
     def combine(self, weights: Tensor) -> Combined:
         if "values" in vars(self):

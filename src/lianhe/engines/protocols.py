@@ -81,5 +81,8 @@ class SharedTask(Protocol):
     def labelled(self, request: Request) -> int:
         """How many labels the batch holds."""
 
+    def counted(self, request: Request) -> int:
+        """Over how many of the batch's labels, or samples, the loss is a mean."""
+
     def loss(self, z: Any, request: Request) -> Tensor:
         """Loss of the own head on a representation."""

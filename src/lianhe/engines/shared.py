@@ -72,6 +72,8 @@ class SharedEngine(Engine):
         ):
             if not isinstance(value, int) or value < least:
                 raise SpecError(f"{argument}={value!r} of SharedEngine: must be a whole number >= {least}")
+        if accumulate > 1 and method in APPROXIMATIONS:
+            raise SpecError(f"accumulate={accumulate} adds up exact gradients: leave out method={method!r}")
         self.method, self.accumulate, self.check_every = method, accumulate, check_every
         self.pace = Pace(method if method in EXACT else "sequential", chunk)
         self.fidelity = Fidelity(method) if method in APPROXIMATIONS else None
@@ -123,7 +125,7 @@ def part_of(
 ) -> SharedStack | None:
     """The stack of a part of a batch, scaled such that the parts' rows add up to the rows of the whole."""
     there = [task for task in tasks if task.labelled(part)]
-    shares = [task.labelled(part) / task.labelled(whole) for task in there]
+    shares = [task.counted(part) / task.counted(whole) for task in there]
     return SharedStack(there, part, engine, shares) if there else None
 
 
@@ -244,7 +246,8 @@ class SharedStack(Stack):
             blocks = [{**a, **b} for a, b in zip(blocks, self.jacobian.apart(adapters), strict=True)]
         if self._shares is None:
             return blocks
-        return [weighted_sum([b], torch.tensor([s])) for b, s in zip(blocks, self._shares, strict=True)]
+        shares = torch.tensor(self._shares, dtype=torch.float64)
+        return [weighted_sum([b], s[None]) for b, s in zip(blocks, shares, strict=True)]
 
     @cached_property
     def jacobian(self) -> Jacobian:
