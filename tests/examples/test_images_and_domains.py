@@ -64,6 +64,17 @@ def test_an_example_ends_with_its_table(name: str, alternatives: list[str], meas
     assert all(f"against {who}:" in out for who in alternatives[1:])
 
 
+@pytest.mark.slow
+def test_floors_are_of_every_task_with_one_number_a_row() -> None:
+    lines = printed("floors", "heart", "--seeds", "1").splitlines()
+    assert [line.split()[0] for line in lines] == [
+        *("disease", "angina", "severity", "heart_rate", "st_depression", "cholesterol")
+    ]
+    linear, constant = (float(number) for number in lines[0].split()[3::2])
+    assert linear > 0.8
+    assert constant == 0.5
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_each_file_has_its_licence_and_needs_no_pickle(name: str) -> None:
     section = (DATA / "LICENCES.md").read_text(encoding="utf-8").split(f"## {name}")[1].split("\n## ")[0]
