@@ -2,7 +2,7 @@
 
 import math
 
-from lianhe.report import Cell, Curves, Effect, Intervals, Page, Series, Table, Text
+from lianhe.report import Cell, Curves, Effect, Heatmap, Intervals, Page, Series, Table, Text
 
 HOSTILE = "<script>alert('x')</script> \"&amp; --> </svg> $x^{$ \x00\x1b[31m\n{{ 7 * 7 }} javascript:alert(1)"
 
@@ -44,8 +44,15 @@ WIDE = Table(
     caption="Wide.",
     heading="Scores",
 )
+HEAT = Heatmap(
+    ("age", "sex"),
+    ("age", "sex", "联合"),
+    ((math.nan, -0.25, 0.5), (0.0, math.inf, 1.0)),
+    caption="What the row does for the column.",
+    unit="affinity",
+)
 NOTES = Text(("One.", "Two."), style="list", heading="How to read this")
-PAGE = Page("Heart disease", "four hospitals", (LEAD, FOREST, NUMBERS, SHADES, SHADES, WIDE, NOTES))
+PAGE = Page("Heart disease", "four hospitals", (LEAD, FOREST, NUMBERS, SHADES, SHADES, HEAT, WIDE, NOTES))
 
 H = HOSTILE
 ATTACK = Page(
@@ -62,6 +69,7 @@ ATTACK = Page(
             ylabel=H,
             caption=H,
         ),
+        Heatmap((H,), (H, H), ((0.5, -0.5),), caption=H, unit=H),
         Table((H, H), ((H, Cell(H, mark="hurt")), (Cell(H, mark="help"), H)), caption=H, heading=H),
     ),
 )

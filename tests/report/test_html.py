@@ -110,7 +110,7 @@ def test_a_forest_plot_is_labelled_with_text(outline):
 
 def test_what_scrolls_can_be_reached_by_keyboard(outline):
     regions = [a for a in outline.every("div") if a.get("class") == "scroll"]
-    assert len(regions) == 2 + 3
+    assert len(regions) == 2 + 4
     assert all(region["tabindex"] == "0" and region["role"] == "region" for region in regions)
 
 
@@ -151,7 +151,7 @@ def test_hostile_text_stays_text():
     assert outline.said("li") == [said]
     assert outline.said("caption") or outline.said("span")
     assert "\u200b_hidden" in outline.said("text")
-    assert [section["aria-label"].count("<script>") for section in outline.every("svg")] == [2, 4]
+    assert [section["aria-label"].count("<script>") for section in outline.every("svg")] == [2, 4, 6]
 
 
 def test_ids_are_unique_and_every_reference_hits_one(outline):

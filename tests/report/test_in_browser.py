@@ -91,7 +91,7 @@ def test_hostile_text_does_nothing(chromium, tmp_path):  # noqa: F811
     with opened(chromium, path, width=390) as (page, watch):
         page.on("dialog", lambda dialog: watch.complaints.append(dialog.message))
         assert page.evaluate("document.scripts.length") == 0
-        assert page.locator("svg").count() == 2
+        assert page.locator("svg").count() == 3
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         assert watch.requests == [path.as_uri()]
         assert watch.complaints == []

@@ -14,8 +14,9 @@ from markupsafe import Markup
 from lianhe.core.checkpoint import write_atomically
 from lianhe.report.drawing import clean
 from lianhe.report.forest import draw_intervals
+from lianhe.report.heat import draw_heatmap, is_wide
 from lianhe.report.lines import draw_curves
-from lianhe.report.page import Cell, Curves, Intervals, Page, Section, Table
+from lianhe.report.page import Cell, Curves, Heatmap, Intervals, Page, Section, Table
 
 SYMBOLS = {"help": "▲", "hurt": "▼", "undecided": "○"}
 
@@ -120,6 +121,9 @@ def _block(section: Section, prefix: str) -> Block:
             return Block("wide drawing", section, svg=draw_intervals(section, prefix))
         case Curves():
             return Block("drawing", section, svg=draw_curves(section, prefix))
+        case Heatmap():
+            kind = "wide drawing" if is_wide(section) else "drawing"
+            return Block(kind, section, svg=draw_heatmap(section, prefix))
         case Table():
             rows = tuple(tuple(_words(cell) for cell in row) for row in section.rows)
             return Block("table", section, rows=rows, numeric=_numeric(rows, len(section.columns)))

@@ -173,7 +173,44 @@ class Curves:
     heading: str = ""
 
 
-Section = Text | Table | Intervals | Curves
+@dataclass(frozen=True, slots=True)
+class Heatmap:
+    """Numbers in rows and columns, tinted by how far they are from zero, and to which side.
+
+    Args:
+        rows: names, [R].
+        columns: names, [C].
+        values: [R] of [C]; a value that is not finite leaves its cell empty.
+        caption: what the map shows.
+        unit: what the numbers measure.
+        heading: opens a new chapter of the page; "" stays in the one before.
+
+    Raises:
+        SpecError: if the lengths differ.
+
+    Example:
+        >>> Heatmap(("a",), ("a", "b"), ((1.0, -0.5),), caption="a's effects", unit="affinity").values[0][1]
+        -0.5
+    """
+
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    values: tuple[tuple[float, ...], ...]
+    caption: str
+    unit: str
+    heading: str = ""
+
+    def __post_init__(self) -> None:
+        """Check the lengths."""
+        widths = [len(row) for row in self.values]
+        if widths != [len(self.columns)] * len(self.rows):
+            raise SpecError(
+                f"heat map {self.caption!r} has rows of {widths} values for {len(self.rows)} rows and "
+                f"{len(self.columns)} columns"
+            )
+
+
+Section = Text | Table | Intervals | Curves | Heatmap
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from lianhe.experiment.comparison_table import STYLES
 from lianhe.experiment.difference import Difference
 from lianhe.experiment.evidence.advice_words import sentences
 from lianhe.experiment.evidence.conflict_page import sections as conflict_sections
-from lianhe.report import Cell, Effect, Intervals, Page, Section, Table, Text
+from lianhe.report import Cell, Effect, Heatmap, Intervals, Page, Section, Table, Text
 from lianhe.report.numbers import decimals, interval
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ METHOD = (
     that seems to. Where nothing speaks against it, fewer networks are proposed, for they are cheaper; that is
     no proof that they are as good.""",
     """The affinity of i to j is by how many thousandths a step for i alone lowers the loss of j: by taking
-    the step, and to first order behind the stroke. It has a direction, and is no verdict.""",
+    the step and looking, and to first order by the Gramian. It has a direction, and is no verdict.""",
 )
 
 
@@ -65,7 +66,7 @@ def _sections(advice: Advice) -> Iterator[Section]:
             network.name, network.effects, "" if index else "Networks against training alone"
         )
     yield _methods(advice)
-    yield _affinities(advice)
+    yield from _affinities(advice)
     yield from conflict_sections(advice.conflicts)
     yield Text(tuple(" ".join(words.split()) for words in METHOD), style="list", heading="How this was found")
 
@@ -119,11 +120,15 @@ def _methods(advice: Advice) -> Table:
     return Table(columns, rows, caption=caption, heading="Balancing")
 
 
-def _affinities(advice: Advice) -> Table:
+def _affinities(advice: Advice) -> Iterator[Section]:
     affinity = advice.affinity
-    rows = tuple((source, *affinity.cells(source)) for source in affinity.tasks)
-    caption = "What a step for the row does for the column: look-ahead / first order."
-    return Table(("", *affinity.tasks), rows, caption=caption, heading="Affinity")
+    names = affinity.tasks
+    for index, (effects, how) in enumerate(
+        ((affinity.look_ahead, "by look-ahead"), (affinity.first_order, "to first order"))
+    ):
+        values = tuple(tuple(1000 * effects.get(i, {}).get(j, math.nan) for j in names) for i in names)
+        caption = f"What a step for the row does for the column, {how}: thousandths of its loss."
+        yield Heatmap(names, names, values, caption, "affinity", heading="" if index else "Affinity")
 
 
 def _of(rows: Sequence[Difference], task: str) -> Difference | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import math
 from collections.abc import Iterator, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table as Printed
 from rich.text import Text as Words
 
-from lianhe.report import Cell, Curves, Page, Section, Series, Table, Text
+from lianhe.report import Cell, Curves, Heatmap, Page, Section, Series, Table, Text
 
 if TYPE_CHECKING:
     from lianhe.experiment.evidence.conflict import ConflictReport, PairSeen
@@ -84,14 +84,13 @@ def _sentence(report: ConflictReport) -> str:
     )
 
 
-def _matrix(report: ConflictReport) -> Table:
+def _matrix(report: ConflictReport) -> Heatmap:
     """Mean cosines, symmetric; the diagonal says nothing."""
-    names = [task.task for task in report.tasks]
-    found: dict[str, dict[str, float]] = defaultdict(dict)
-    for pair in report.pairs:
-        found[pair.a][pair.b] = found[pair.b][pair.a] = pair.cosine
-    rows = tuple((a, *(_marked(found[a][b]) if b in found[a] else "–" for b in names)) for a in names)
-    return Table(("", *names), rows, caption="Mean cosine of the gradients of two tasks on what they share.")
+    names = tuple(task.task for task in report.tasks)
+    found = {frozenset((pair.a, pair.b)): pair.cosine for pair in report.pairs}
+    values = tuple(tuple(found.get(frozenset((a, b)), math.nan) for b in names) for a in names)
+    caption = "Mean cosine of the gradients of two tasks on what they share."
+    return Heatmap(names, names, values, caption, "cosine")
 
 
 def _marked(cosine: float) -> Cell:
