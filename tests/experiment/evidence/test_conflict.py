@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
 import pytest
 import torch
-from tests.toys import F64, seeded, table, task_spec
+from tests.toys import F64, seeded, site_spec, table, task_spec
 from tests.toys import tasks as toy_tasks
 from torch import nn
 
@@ -120,7 +121,29 @@ def test_report_is_written(tmp_path: Path) -> None:
     assert report.table().row_count == 3
 
 
-def test_sites_and_plain_matrices_can_be_watched() -> None:
+@pytest.mark.parametrize("engine", [SharedEngine("sequential", accumulate=2), SharedEngine("representation")])
+def test_an_engine_that_accumulates_or_approximates_can_be_watched(engine) -> None:
+    spec = task_spec(rounds=5, aggregator=UPGrad())
+    plain = fit(spec, engine=copy.deepcopy(engine))
+    seen = fit(spec.replace(aggregator=Watched(UPGrad(), every=2)), engine=copy.deepcopy(engine))
+    assert all(torch.equal(a, b) for a, b in zip(parameters(plain), parameters(seen), strict=True))
+    assert len(seen.aggregator.looks) == 3
+
+
+@pytest.mark.parametrize("across_sites", [None, Mean()])
+def test_sites_that_hold_different_tasks_can_be_watched(across_sites) -> None:
+    spec = site_spec(aggregator=UPGrad(), across_sites=across_sites)
+    plain, seen = fit(spec), fit(spec.replace(aggregator=Watched(UPGrad(), every=1)))
+    for block, tensors in plain.joint.blocks.items():
+        assert all(torch.equal(t, seen.joint.blocks[block][n]) for n, t in tensors.items())
+    report = ConflictReport.of(seen)
+    who = {"north", "east", "south"} if across_sites is None else {"size", "kind", "flag"}
+    assert {task.task for task in report.tasks} == who
+    assert len(report.pairs) == 3
+    assert all(pair.rounds == (0, 1, 2, 3) for pair in report.pairs)
+
+
+def test_plain_matrices_can_be_watched() -> None:
     watched = Watched(Mean(), every=1)
     watched(torch.tensor([[1.0, 0.0], [-1.0, 1.0]]))
     watched(torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
