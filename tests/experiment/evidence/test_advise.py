@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,8 @@ from torch import Tensor, nn
 import lianhe as lh
 from lianhe.core.errors import SpecError
 from lianhe.experiment.difference import Difference
-from lianhe.experiment.evidence import Advice, advise
+from lianhe.experiment.evidence import Advice, Affinity, advise
+from lianhe.experiment.evidence.advise import _candidates
 from lianhe.experiment.evidence.decide import choose
 from lianhe.experiment.trial import Part, Trial
 
@@ -215,3 +216,26 @@ def test_between_equal_verdicts_the_better_mean_decides() -> None:
     networks |= tried(abc="...")
     _, grouping = choose(networks, list("abc"), 2)
     assert next(n.trains for n in grouping.networks if "a" in n.serves) == ("a", "c")
+
+
+def affinities(tasks: str, groups: Sequence[str]) -> Affinity:
+    """Tasks of one group help one another, and hurt all others."""
+    together = {frozenset((a, b)) for group in groups for a in group for b in group if a != b}
+    effects = {a: {b: 0.1 if frozenset((a, b)) in together else -0.1 for b in tasks} for a in tasks}
+    return Affinity(tuple(tasks), effects, effects, looks=1)
+
+
+@pytest.mark.parametrize("groups", [("abc", "de"), ("ab", "cde"), ("ad", "bce")])
+def test_candidates_are_the_groups_that_affinity_shows(groups: tuple[str, str]) -> None:
+    found = _candidates(affinities("abcde", groups), list("abcde"), budget=2, most=3)
+    assert set(found) == {frozenset(group) for group in groups}
+
+
+def test_no_candidate_is_beyond_the_budget_and_many_tasks_are_paired() -> None:
+    assert _candidates(affinities("abc", ["ab"]), list("abc"), budget=1, most=3) == []
+    assert _candidates(affinities("abc", ["ab"]), list("abc"), budget=3, most=0) == []
+    names = "abcdefghijklmn"
+    pairs = [names[i : i + 2] for i in range(0, 14, 2)]
+    found = _candidates(affinities(names, pairs), list(names), budget=14, most=3)
+    assert len(found) == 3
+    assert set(found) <= {frozenset(pair) for pair in pairs}

@@ -35,7 +35,7 @@ METHODS: tuple[Alternative, ...] = ("sum", "random", "uncertainty", "upgrad")
 #: most networks, besides that of all tasks, that are trained at every seed
 CANDIDATES = 3
 
-#: beyond so many tasks, not all sets of them are looked at
+#: beyond so many tasks, only pairs of them are proposed
 MOST_TASKS = 12
 
 Trials = Callable[[int], Trial]
@@ -94,7 +94,7 @@ def advise(  # noqa: PLR0913  every argument has a default but one
     for argument, value, least in (("budget", budget, 1), ("candidates", candidates, 0)):
         require_whole(argument, value, least)
     affinity, conflicts = _first_look(first, seeds[0], every)
-    networks = {_label(s, tasks): s for s in _candidates(affinity, tasks, candidates)}
+    networks = {_label(s, tasks): s for s in _candidates(affinity, tasks, budget, candidates)}
     named = to_try(first, methods)
     comparison = compare(
         lambda seed: _with(trials(seed), tasks, networks),
@@ -139,19 +139,19 @@ def _first_look(spec: Spec, seed: int, every: int) -> tuple[Affinity, ConflictRe
     return probed.affinity(), ConflictReport.of(result)
 
 
-def _candidates(affinity: Affinity, tasks: Sequence[str], most: int) -> list[frozenset[str]]:
-    """Networks of two tasks or more, but not of all, that affinity proposes for budgets of 2 and more."""
-    if len(tasks) < 3 or most == 0:
+def _candidates(affinity: Affinity, tasks: Sequence[str], budget: int, most: int) -> list[frozenset[str]]:
+    """Networks of two tasks or more, but not of all, that affinity proposes within the budget."""
+    if len(tasks) < 3:
         return []
     pairs = affinity.losses()
     table = higher_order(pairs) if len(tasks) <= MOST_TASKS else pairs
     found: dict[frozenset[str], None] = {}
-    for budget in range(2, len(tasks)):
-        try:
-            networks = best_grouping(table, budget).networks
-        except SpecError:  # pairs alone cannot serve so many tasks with so few networks
-            continue
-        found |= dict.fromkeys(frozenset(n.trains) for n in networks if 1 < len(n.trains) < len(tasks))
+    for count in range(2, min(budget, len(tasks) - 1) + 1):
+        if len(found) >= most:
+            break
+        if len(tasks) <= MOST_TASKS or 2 * count >= len(tasks):  # pairs alone serve two tasks each
+            networks = best_grouping(table, count).networks
+            found |= dict.fromkeys(frozenset(n.trains) for n in networks if 1 < len(n.trains) < len(tasks))
     return list(found)[:most]
 
 
