@@ -96,6 +96,31 @@ def test_constructed_negative_transfer_is_trained_apart() -> None:
     assert all(row.verdict == "hurt" for row in advice.networks[0].effects)
 
 
+def test_tasks_that_help_are_grouped_and_the_one_that_hurts_stays_alone() -> None:
+    """Two names of one function, with half of the labels each, and one that wants the opposite."""
+
+    def halved(labels: Labels) -> Labels:
+        rows = torch.arange(len(labels["a"]))
+        half = {t: torch.where(rows % 2 == i, labels[t], torch.nan) for i, t in enumerate("ab")}
+        return {**half, "c": labels["c"]}
+
+    mixed = trials(
+        lambda x: {"a": x.sum(1) / 6, "b": x.sum(1) / 6, "c": x.sum(1) / -6},
+        rows=80,
+        columns=40,
+        encoder=lambda: nn.Linear(40, 1),
+        head=nn.Identity,
+        hide=halved,
+        rounds=80,
+        lr=0.02,
+    )
+    advice = advise(mixed, seeds=range(5), methods=[], candidates=1)
+    assert advice.choice == "in groups"
+    assert {network.trains for network in advice.grouping.networks} == {("a", "b"), ("c",)}
+    assert "Train 2 networks" in advice.answer()
+    assert advice.affinity.look_ahead["a"]["b"] > 0 > advice.affinity.look_ahead["a"]["c"]
+
+
 def test_with_a_budget_of_one_harm_is_said_and_not_hidden() -> None:
     advice = advise(opposed(), seeds=range(3), methods=[], budget=1)
     assert len(advice.grouping.networks) == 1

@@ -80,13 +80,15 @@ def _balancing(advice: Advice) -> str:
     if advice.choice == "apart" or advice.grouping.apart:
         return "There is nothing to balance."
     chosen = next(method for method in advice.methods if method.name == advice.method)
-    others = ", ".join(method.name for method in advice.methods if method.name != advice.method)
+    tried = (
+        ", ".join(method.name for method in advice.methods if method.name != advice.method) or "nothing else"
+    )
+    where = "" if len(advice.grouping.networks) == 1 else ", on all tasks in one network"
     if not chosen.effects:
-        tail = f" (tried: {others})" if others else ""
-        return f"Balance by the plain mean: no other method was shown to be better{tail}."
+        return f"Balance by the plain mean: no other method was shown to be better (tried: {tried}{where})."
     return (
         f"Balance by {chosen.name}: against the plain mean it helps {chosen.count('help')} of "
-        f"{len(chosen.effects)} tasks and hurts none (tried, too: {others})."
+        f"{len(chosen.effects)} tasks and hurts none (tried, too: {tried}{where})."
     )
 
 
