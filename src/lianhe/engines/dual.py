@@ -29,6 +29,11 @@ class Seen:
     x: Tensor
     edge: GradientEdge
 
+    @property
+    def learnt(self) -> list[nn.Parameter]:
+        """Its parameters that are not frozen."""
+        return [p for p in self.layer.parameters() if p.requires_grad]
+
 
 @dataclass
 class Watch:
@@ -40,7 +45,9 @@ class Watch:
     def note(self, layer: nn.Module, inputs: Any, output: Any) -> None:
         """A forward hook."""
         assert isinstance(layer, nn.Linear)
-        if id(layer) in self.seen or not output.requires_grad:
+        # A weight that was put in its place for this pass, as by functional_call, is another one.
+        own = isinstance(layer.weight, nn.Parameter)
+        if id(layer) in self.seen or not own or not output.requires_grad:
             self.often.add(id(layer))
             return
         x = inputs[0].detach()
@@ -56,14 +63,53 @@ class Watch:
 def watched(encoder: nn.Module) -> Iterator[Watch]:
     """Take note of how linear layers are used in the forward passes inside."""
     watch = Watch()
-    compiled = any(hasattr(part, "_orig_mod") for part in encoder.modules())  # hooks would compile it anew
-    layers = [] if compiled else [part for part in encoder.modules() if type(part) is nn.Linear]
+    # Hooks would compile it anew.
+    layers = [] if compiled(encoder) else [part for part in encoder.modules() if _plain(part)]
     hooks = [layer.register_forward_hook(watch.note) for layer in layers]
     try:
         yield watch
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def compiled(module: nn.Module) -> bool:
+    """Whether torch.compile has to do with any part of a module, whose graph then shows no layers."""
+    return any("_orig_mod" in part._modules or part._compiled_call_impl for part in module.modules())
+
+
+def _plain(part: nn.Module) -> bool:
+    """A linear layer that nobody else has a hand in."""
+    return type(part) is nn.Linear and not part._forward_hooks and "forward" not in vars(part)
+
+
+def alone(layers: Sequence[Seen], leaves: Sequence[Tensor]) -> list[Seen]:
+    """Layers whose parameters reach the leaves through their output only: no one else uses their weight.
+
+    Args:
+        layers: as seen in the forward pass.
+        leaves: what the pass gave.
+    """
+    users: dict[Any, list[Any]] = {}
+    todo: list[Any] = [leaf.grad_fn for leaf in leaves if leaf.grad_fn is not None]
+    while todo:
+        node = todo.pop()
+        for used, _ in node.next_functions:
+            if used is not None:
+                if used not in users:
+                    todo.append(used)
+                users.setdefault(used, []).append(node)
+    return [s for s in layers if all(_leads_to(s.edge.node, p, users) for p in s.learnt)]
+
+
+def _leads_to(end: Any, parameter: Tensor, users: Mapping[Any, Sequence[Any]]) -> bool:
+    """Whether the one way that a parameter has in the graph comes by a node."""
+    node: Any = get_gradient_edge(parameter).node
+    while node is not end:
+        if len(users.get(node, ())) != 1:
+            return False
+        node = users[node][0]
+    return True
 
 
 class DualForm:
@@ -82,7 +128,7 @@ class DualForm:
 
     def __init__(self, asked: Asked, parameters: Mapping[str, Tensor], watch: Watch) -> None:
         wanted = {id(p) for p in parameters.values()}
-        self._layers = [s for s in watch.worth_it() if id(s.layer.weight) in wanted]
+        self._layers = [s for s in alone(watch.worth_it(), asked.leaves) if id(s.layer.weight) in wanted]
         covered = {id(p): s for s in self._layers for p in s.layer.parameters() if id(p) in wanted}
         self._parameters, self._covered = list(parameters.values()), covered
         self._others = [p for p in self._parameters if id(p) not in covered]

@@ -12,6 +12,7 @@ from torch import Tensor
 from lianhe.core.contribution import Blocks, Request
 from lianhe.core.stack import Combined, Stack, unflatten
 from lianhe.engines.protocols import SharedTask
+from lianhe.engines.trunk import consistent
 from lianhe.linalg import gramian
 
 #: adds tensors up over all processes
@@ -204,8 +205,12 @@ class MergedTrunk(Stack):
         return gramian(self.values)
 
     def products(self, weights: Tensor) -> Tensor:
-        gains = None if "values" in vars(self) else self._whole.push(self._whole.pull(weights))
-        return self.gramian() @ weights.double() if gains is None else gains.to("cpu", torch.float64)
+        if "values" not in vars(self):
+            direction = self._whole.pull(weights)
+            gains = self._whole.push(direction)
+            if gains is not None and consistent(weights, gains, direction):
+                return gains.to("cpu", torch.float64)
+        return self.gramian() @ weights.double()
 
     def combine(self, weights: Tensor) -> Combined:
         if "values" in vars(self):

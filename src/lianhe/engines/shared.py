@@ -23,7 +23,7 @@ from lianhe.engines.heads import Asked, Heads, PlainHeads
 from lianhe.engines.merged import Merged
 from lianhe.engines.pace import DUAL, Pace
 from lianhe.engines.protocols import SharedTask
-from lianhe.engines.trunk import Jacobian, ask
+from lianhe.engines.trunk import Jacobian, ask, consistent
 from lianhe.linalg import gramian
 
 EXACT = ("auto", "sequential", "vmapped", DUAL)
@@ -384,6 +384,8 @@ class TrunkStack(Stack):
             direction = jacobian.pull(self._whole.scaled(weights), push=True)
             gains = self._whole.scaled(jacobian.push(direction))
         except RuntimeError:  # some layer has no second derivative
+            return self.gramian() @ weights.double()
+        if not consistent(weights, gains, direction):  # or a wrong one
             return self.gramian() @ weights.double()
         self._known.append((weights.clone(), direction))
         return gains.to("cpu", torch.float64)

@@ -213,6 +213,23 @@ class Jacobian:
         return {b: {n: next(gradients) for n in ps} for b, ps in blocks.items()}
 
 
+def consistent(weights: Tensor, gains: Tensor, direction: Sequence[Tensor]) -> bool:
+    """Whether J s, with s = Jᵀw, can be right: wᵀ J s must be ||s||².
+
+    A layer that only claims to have a second derivative shows here: its part of J s is missing, or wrong.
+
+    Args:
+        weights: w, [T].
+        gains: J s, [T].
+        direction: s, parameter by parameter.
+    """
+    length = sum(float(s.double().square().sum()) for s in direction)
+    each = weights.double().cpu() * gains.double().cpu()
+    exact = all(s.dtype == torch.float64 for s in direction)
+    tolerance = 1e-6 if exact else 2e-2  # in half precision, which full precision may rest on
+    return abs(float(each.sum()) - length) <= tolerance * (float(each.abs().sum()) + length)
+
+
 def ask(heads: Sequence[Heads], order: Sequence[Sequence[int]]) -> tuple[list[Asked], list[Blocks]]:
     """Take all heads' backward passes.
 
