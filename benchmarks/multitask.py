@@ -1,0 +1,120 @@
+"""What conflict-aware multi-task steps cost: beside the plain step, TorchJD and LibMTL.
+
+How: one thread, CPU time of the process, so that a busy machine disturbs little. Engines take turns in
+one process, a step each; times are divided by that of the plain loop in the same turn (summed losses,
+one backward pass, SGD), and medians of the ratios are reported, with where 10 % and 90 % of them lie.
+The times of lianhe are those of whole rounds of `lianhe.fit`: cohort, batch, recorded losses,
+aggregation, step. TorchJD runs with its quicker way from rows to a Gramian. LibMTL takes part where it
+is installed (`pip install --no-deps LibMTL`).
+
+    python benchmarks/multitask.py --quick --json FILE       # all goals, some minutes
+    python benchmarks/multitask.py --write docs/results      # all engines, longer; a page and a figure
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+import time
+import warnings
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).parent))
+
+import torch
+from cases import certified, growth, memory, solvers, steps
+from cases.timing import Row
+
+PARTS = {
+    "solvers": solvers.rows,
+    "certified": certified.rows,
+    "steps": steps.rows,
+    "memory": memory.rows,
+    "growth": growth.rows,
+}
+
+
+def main() -> None:
+    options = arguments()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    if options.child:
+        print(memory.child(*json.loads(options.child)))
+        return
+    started, found = time.perf_counter(), []
+    for name in options.only or PARTS:
+        part = PARTS[name](options.quick)
+        found += part
+        print(table(part), flush=True)
+    held = [r for r in found if r["holds"] is not None]
+    print(
+        f"\n{sum(r['holds'] for r in held)} of {len(held)} goals held; {time.perf_counter() - started:.0f} s"
+    )
+    for path, text in outputs(options, found).items():
+        path.write_text(text)
+    if options.write is not None and any(r["case"].startswith("growth") for r in found):
+        growth.plot(found, options.write / "multitask-cost.svg")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="all rows with a goal, in under five minutes")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all rows")
+    parser.add_argument("--write", type=Path, metavar="DIR", help="write a page and a figure")
+    parser.add_argument("--only", nargs="+", choices=PARTS, help="some parts only")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def table(found: list[Row]) -> str:
+    """Rows as Markdown."""
+    lines = ["| case | engine | value | unit | spread | goal | holds |", "|---|---|---:|---|---|---:|---|"]
+    for r in found:
+        goal = "" if r["goal"] is None else f"{r['goal']:g}"
+        holds = {None: "", True: "yes", False: "**no**"}[r["holds"]]
+        cells = (r["case"], r["engine"], f"{r['value']:.3g}", r["unit"], r.get("spread", ""), goal, holds)
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def outputs(options: argparse.Namespace, found: list[Row]) -> dict[Path, str]:
+    texts = {} if options.json is None else {options.json: json.dumps(found, indent=1)}
+    if options.write is not None:
+        texts[options.write / "multitask-speed.md"] = page(found)
+    return texts
+
+
+def page(found: list[Row]) -> str:
+    names = ("torch", "torchjd", "LibMTL")
+    versions = []
+    for name in names:
+        try:
+            versions.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            versions.append(f"{name} not installed")
+    return "\n".join(
+        [
+            "# What a multi-task step costs",
+            "",
+            "Made by `python benchmarks/multitask.py --write docs/results`, whose first lines say how it is",
+            f"measured. {', '.join(versions)}; Python {platform.python_version()},",
+            f"{platform.machine()}, one thread. Values are medians; spread is where 10 % and 90 % lie. Ratios",
+            "carry over to other machines, times do not.",
+            "",
+            "![Cost of a step against the number of tasks](multitask-cost.svg)",
+            "",
+            table(found),
+            "",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()
