@@ -38,8 +38,8 @@ def table(comparison: Comparison) -> Table:
         drawn.add_row(*cells, *(_verdict_cell(comparison, row) for row in found))
     if comparison.delta_m:
         drawn.add_section()
-        for cells in delta_rows(comparison):
-            drawn.add_row(*map(Text, cells), *[NONE] * len(comparison.alternatives[1:]))
+        for texts in delta_rows(comparison):
+            drawn.add_row(*(Text(text) for text in texts), *[NONE] * len(comparison.alternatives[1:]))
     return drawn
 
 
