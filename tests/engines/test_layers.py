@@ -179,18 +179,40 @@ BACKENDS = [
 ]
 
 
+@pytest.fixture
+def fresh_compiler():
+    """Nothing is compiled yet, and torch's setting is as at the start."""
+    with functorch.patch(donated_buffer=True):
+        torch.compiler.reset()
+        yield
+    torch.compiler.reset()
+
+
+def plain_names(result) -> dict[str, Tensor]:
+    return {name.replace("_orig_mod.", ""): tensor for name, tensor in weights_of(result).items()}
+
+
 # Inductor itself uses what torch has deprecated.
 @pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")
 @pytest.mark.slow
+@pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("aggregator", AGGREGATORS, ids=repr)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_compiled_encoder(backend: str, aggregator: object, method: str) -> None:
     """A compiled backward pass gives buffers away after one use; the gradients of tasks need them again."""
-    torch.compiler.reset()
     of = spec(compiled(backend), aggregator=aggregator)
-    with functorch.patch(donated_buffer=False):
-        ours = weights_of(fit(of, engine=SharedEngine(method)))
-    plain = of.replace(encoder=seeded(ENCODERS["layer norm"], 1))
-    theirs = weights_of(fit(plain, engine=LoopEngine()))
-    assert_close({name.replace("_orig_mod.", ""): tensor for name, tensor in ours.items()}, theirs, 1e-10)
+    theirs = weights_of(fit(of.replace(encoder=seeded(ENCODERS["layer norm"], 1)), engine=LoopEngine()))
+    assert_close(plain_names(fit(of, engine=SharedEngine(method))), theirs, 1e-10)
+
+
+@pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")
+@pytest.mark.slow
+@pytest.mark.usefixtures("fresh_compiler")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_was_compiled_for_one_backward_pass_is_compiled_again(backend: str) -> None:
+    """The loop takes one backward pass a forward pass, so its code may give all buffers away."""
+    of = spec(compiled(backend), aggregator=UPGrad())
+    theirs = plain_names(fit(of, engine=LoopEngine()))
+    for engine in (SharedEngine(), SharedEngine("dual"), SharedEngine(accumulate=2)):
+        assert_close(plain_names(fit(of, engine=engine)), theirs, 1e-10)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+from lianhe.engines.compiled import compiled
 from lianhe.engines.heads import Asked
 from lianhe.linalg import gramian
 
@@ -71,11 +72,6 @@ def watched(encoder: nn.Module) -> Iterator[Watch]:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def compiled(module: nn.Module) -> bool:
-    """Whether torch.compile has to do with any part of a module, whose graph then shows no layers."""
-    return any("_orig_mod" in part._modules or part._compiled_call_impl for part in module.modules())
 
 
 def _plain(part: nn.Module) -> bool:

@@ -17,6 +17,7 @@ from lianhe.core.errors import SpecError, UnknownNameError
 from lianhe.core.participant import Live
 from lianhe.core.stack import Combined, Rows, Stack, unflatten, weighted_sum
 from lianhe.engines.approximate import APPROXIMATIONS, Fidelity
+from lianhe.engines.compiled import keep_buffers
 from lianhe.engines.dual import DualForm, Watch, watched
 from lianhe.engines.fused import LinearHeads
 from lianhe.engines.heads import Asked, Heads, PlainHeads
@@ -479,6 +480,7 @@ class Followed(Stack):
 
 def _forward(tasks: Sequence[SharedTask], request: Request) -> tuple[list[Heads], list[list[int]]]:
     """One forward pass a data set; heads that can be fused are."""
+    keep_buffers(tasks[0].trunk.encoder)
     by_feed: dict[int, list[int]] = {}
     for row, task in enumerate(tasks):
         by_feed.setdefault(id(task.feed), []).append(row)
