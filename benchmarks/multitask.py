@@ -47,7 +47,7 @@ def main() -> None:
         print(memory.child(*json.loads(options.child)))
         return
     started, found = time.perf_counter(), []
-    for name in options.only or PARTS:
+    for name in options.only or [part for part in PARTS if not (options.quick and part == "growth")]:
         part = PARTS[name](options.quick)
         found += part
         print(table(part), flush=True)

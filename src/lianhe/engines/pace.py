@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from statistics import median
 from typing import Any, Protocol
 
 import torch
@@ -18,9 +17,9 @@ from lianhe.engines.trunk import Chunked, FillRows, one_by_one
 DUAL = "dual"
 
 #: chunks that "auto" and "vmapped" try
-_CHUNKS = (4, 8, 16, 64)
+_CHUNKS = (4, 16, 64)
 
-#: each candidate is timed so many times, and the median counts
+#: each candidate is timed so many times, and the least counts: what disturbs only adds
 _TRIALS = 3
 
 #: entries of J below which no choice is worth the time it takes
@@ -148,16 +147,16 @@ class Pace:
         self._seconds.setdefault(name, []).append(spent)
         names = (self.candidates(self._tasks) or ["sequential"]) if self._tasks else []
         if names and all(self._trials(candidate) >= _TRIALS for candidate in names):
-            self._chosen = min(names, key=lambda candidate: median(self._seconds[candidate]))
+            self._chosen = min(names, key=lambda candidate: min(self._seconds[candidate]))
 
     def findings(self) -> tuple[str, ...]:
         """What was measured."""
         refused = tuple(f"{name} is not possible here: {why}" for name, why in sorted(self._refused.items()))
         if not self._seconds or not self._plain:
             return refused
-        plain = self._forward + median(self._plain)
+        plain = self._forward + min(self._plain)
         ratio = {
-            name: (self._forward + median(times)) / plain for name, times in sorted(self._seconds.items())
+            name: (self._forward + min(times)) / plain for name, times in sorted(self._seconds.items())
         }
         told = ", ".join(f"{name} {r:.1f}x" for name, r in ratio.items())
         chosen = f"; {self._chosen} was chosen" if self._chosen else ""
