@@ -95,7 +95,8 @@ def cases() -> dict[str, Spec]:
 
 def apart() -> dict[str, Spec]:
     """Cases in which two processes are not one: they normalise by their own part of the batch."""
-    return {"normalised": normalised(), "normalised head": normalised_head()}
+    idle = normalised().replace(data=nothing_for_the_second(), rounds=3)
+    return {"normalised": normalised(), "normalised head": normalised_head(), "normalised, one idle": idle}
 
 
 def work(fabric: Any, directory: str) -> None:

@@ -115,9 +115,12 @@ class DistributedEngine(Engine):
         """Running statistics are the mean of the processes'."""
         # By `data`: training by batch does not read them, so a graph that waits for its backward pass may.
         modules = [tasks[0].trunk.encoder, *(task.head for task in tasks)]
-        running = [b for module in modules for b in module.buffers() if b.is_floating_point()]
-        for buffer, total in zip(running, self._add(running), strict=True):
-            buffer.data.copy_(total / self._fabric.world_size)
+        buffers = [b for module in modules for b in module.buffers()]
+        for kind in (torch.is_floating_point, _counts):
+            those = [b for b in buffers if kind(b)]
+            for buffer, total in zip(those, self._add(those), strict=True):
+                size = self._fabric.world_size
+                buffer.data.copy_(total / size if total.is_floating_point() else total // size)
 
     def findings(self) -> tuple[str, ...]:
         return self.inner.findings()
@@ -129,3 +132,8 @@ class DistributedEngine(Engine):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over a state of the inner engine."""
         self.inner.load_state_dict(state)
+
+
+def _counts(buffer: Tensor) -> bool:
+    """Numbers of batches; they differ where a process had no label in some."""
+    return buffer.dtype == torch.int64

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,15 +12,9 @@ from torch import Tensor
 from lianhe.core.contribution import Blocks, Request
 from lianhe.core.stack import Combined, Stack, unflatten
 from lianhe.engines.protocols import SharedTask
+from lianhe.engines.sums import Reduce, Sums, alone
 from lianhe.engines.trunk import consistent
 from lianhe.linalg import gramian
-
-#: adds tensors up over all processes
-Reduce: TypeAlias = Callable[[list[Tensor]], list[Tensor]]
-
-
-def _alone(tensors: list[Tensor]) -> list[Tensor]:
-    return tensors
 
 
 class Merged(Stack):
@@ -43,7 +37,7 @@ class Merged(Stack):
         parts: Sequence[Callable[[], Any]],
         tasks: Sequence[SharedTask],
         request: Request,
-        reduce: Reduce = _alone,
+        reduce: Reduce = alone,
     ) -> None:
         self.names, self.stream = tuple(task.name for task in tasks), request.stream
         self._make, self._tasks, self._reduce = parts, tasks, reduce
@@ -57,7 +51,7 @@ class Merged(Stack):
 
     def _walk(self, weights: Tensor) -> tuple[Tensor, Blocks]:
         """Losses, and the weighted sum of the rows over all blocks, part by part."""
-        total = _Sum(self._layout)
+        total = Sums(self._layout)
         losses = torch.zeros(len(self.names), device=self._device, dtype=self._dtype)
 
         def take(part: Any, rows: list[int]) -> None:
@@ -120,7 +114,7 @@ class Merged(Stack):
             for block in self._layout
             if block != "encoder"
         }
-        sums = {(i, b): _Sum({b: self._layout[b]}) for b, rows in holders.items() for i in rows}
+        sums = {(i, b): Sums({b: self._layout[b]}) for b, rows in holders.items() for i in rows}
 
         def take(part: Any, rows: list[int]) -> None:
             for row, blocks in zip(rows, part.owned_gradients, strict=True):
@@ -146,7 +140,7 @@ class Merged(Stack):
 
     def pull(self, weights: Tensor) -> list[Tensor]:
         """Jᵀw."""
-        total = _Sum({"encoder": self.parameters})
+        total = Sums({"encoder": self.parameters})
         self._each(lambda part, rows: total.add(part.trunk().combine(weights[rows])))
         return self._reduce(total.flat())
 
@@ -251,22 +245,3 @@ class MergedOwned(Stack):
 
     def pack(self, vector: Tensor) -> Combined:
         return unflatten(vector, {self.key: self._gradients[0]})
-
-
-class _Sum:
-    """Adds blocks up, in tensors of its own."""
-
-    def __init__(self, layout: Blocks) -> None:
-        self._totals = {b: {n: torch.zeros_like(p) for n, p in ps.items()} for b, ps in layout.items()}
-
-    def add(self, blocks: Any) -> None:
-        for block, tensors in blocks.items():
-            for name, tensor in tensors.items():
-                self._totals[block][name] += tensor
-
-    def flat(self) -> list[Tensor]:
-        return [t.detach() for tensors in self._totals.values() for t in tensors.values()]
-
-    def named(self, flat: Sequence[Tensor]) -> dict[str, dict[str, Tensor]]:
-        each = iter(flat)
-        return {b: {n: next(each) for n in ts} for b, ts in self._totals.items()}

@@ -143,7 +143,7 @@ class Trunk:
         counted = self._counted.setdefault(feed, set())
         if request.ask != "contribute" or (request.round, request.part) in counted:
             return False
-        if request.part[0] == 0:
+        if counted and next(iter(counted))[0] != request.round:
             counted.clear()
         counted.add((request.round, request.part))
         return True
