@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 from tests.toys import (
@@ -17,8 +20,11 @@ from tests.toys import (
 )
 from torch import nn
 
-from lianhe.aggregation import Mean, UPGrad
+from lianhe.aggregation import Certified, Mean, Median, UPGrad
+from lianhe.core.aggregator import reconcile
+from lianhe.core.contribution import Request
 from lianhe.core.errors import SpecError, UnknownNameError
+from lianhe.core.streams import Stream, untouched_global_state
 from lianhe.engines import SharedEngine, pace
 from lianhe.engines.heads import Asked
 from lianhe.engines.pace import Pace
@@ -212,6 +218,24 @@ def test_a_run_that_goes_on_keeps_the_choice(tmp_path):
     other = SharedEngine()
     fit(spec, engine=other, checkpoint=tmp_path, resume=True)
     assert other.state_dict() == chosen  # nothing was timed anew
+
+
+@pytest.mark.parametrize("method", ["auto", "sequential", "vmapped", "dual", "representation"])
+@pytest.mark.parametrize("aggregator", [None, UPGrad(), Certified(), Median()], ids=repr)
+def test_a_step_leaves_its_graph_to_nobody(method, aggregator):
+    """Else memory fills until Python looks for circles."""
+    with untouched_global_state():
+        problem = large().problem(0)
+        stack = SharedEngine(method).collect(problem.live, Request(Stream(0, 0), problem.joint))
+        left = weakref.ref(stack)
+        gc.collect()
+        gc.disable()
+        try:
+            reconcile(stack, aggregator)
+            del stack
+            assert left() is None
+        finally:
+            gc.enable()
 
 
 def test_fixed_ways_repeat_bit_by_bit():

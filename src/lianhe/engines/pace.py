@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -155,9 +156,7 @@ class Pace:
         if not self._seconds or not self._plain:
             return refused
         plain = self._forward + min(self._plain)
-        ratio = {
-            name: (self._forward + min(times)) / plain for name, times in sorted(self._seconds.items())
-        }
+        ratio = {name: (self._forward + min(times)) / plain for name, times in sorted(self._seconds.items())}
         told = ", ".join(f"{name} {r:.1f}x" for name, r in ratio.items())
         chosen = f"; {self._chosen} was chosen" if self._chosen else ""
         least = min(ratio.values())
@@ -193,10 +192,13 @@ class _Trial:
     """Rows by a candidate that is being timed."""
 
     def __init__(self, pace: Pace, stack: Timed) -> None:
-        self._pace, self._stack = pace, stack
+        # The stack holds what fills its rows: held in turn, it would stay until Python looks for circles.
+        self._pace, self._stack = pace, ref(stack)
 
     def __call__(self, asked: Asked, parameters: Sequence[Tensor], into: Tensor) -> None:
-        self._pace.attempt(self._stack, asked, parameters, into)
+        stack = self._stack()
+        assert stack is not None
+        self._pace.attempt(stack, asked, parameters, into)
 
 
 def _worth_it(tasks: int, parameters: int) -> bool:
