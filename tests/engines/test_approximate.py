@@ -7,7 +7,7 @@ import torch
 from tests.toys import F64, assert_close, assert_same, fit, net, seeded, table, task_spec, tasks, weights_of
 from torch import nn
 
-from lianhe.aggregation import DBMTL, DWA, MGDA, Certified, GradNorm, Median, NashMTL, UPGrad
+from lianhe.aggregation import DBMTL, DWA, MGDA, Certified, GradNorm, Median, MoDo, NashMTL, UPGrad
 from lianhe.core.contribution import Request
 from lianhe.core.engine import LoopEngine
 from lianhe.core.errors import SpecError
@@ -183,6 +183,13 @@ def test_neither_have_tasks_whose_encoder_gives_each_its_own():
     spec = task_spec(participants=participants, encoder=seeded(sharing.encoder, 1), aggregator=UPGrad())
     with pytest.raises(SpecError, match="or parts of the representation, of their own"):
         fit(spec, engine=SharedEngine("representation"))
+
+
+def test_independent_estimates_are_not_compared_sample_by_sample():
+    spec = task_spec(aggregator=MoDo(), rounds=3)
+    with pytest.raises(SpecError, match="no coordinates that hold for several samples"):
+        fit(spec, engine=SharedEngine("representation"))
+    fit(spec, engine=SharedEngine("last_layer"))
 
 
 def test_whoever_only_weighs_losses_needs_no_comparison():

@@ -89,6 +89,11 @@ class SharedEngine(Engine):
         if request.ask == "losses":
             with torch.no_grad():
                 return SharedStack(tasks, request, self)
+        if self.method == "representation" and request.part[1] > 1:
+            raise SpecError(
+                'method "representation" has no coordinates that hold for several samples of a batch, which '
+                "this aggregator compares: use another method"
+            )
         if self.accumulate == 1:
             return SharedStack(tasks, request, self)
         return Merged([self._part(tasks, request, i) for i in range(self.accumulate)], tasks, request)
