@@ -125,7 +125,11 @@ def stack_of(name, engine=None, **options):
 NEAR = {"rtol": 1e-10, "atol": 1e-12}
 
 
-@pytest.mark.parametrize("fill", [one_by_one, Chunked(1), Chunked(2), Chunked(3), Chunked(50)], ids=repr)
+@pytest.mark.parametrize(
+    "fill",
+    [one_by_one, Chunked(1), Chunked(2), Chunked(3), Chunked(50)],
+    ids=["one by one", "1", "2", "3", "50"],
+)
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_rows_by_any_filler(name, fill):
     with untouched_global_state():
