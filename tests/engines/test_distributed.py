@@ -21,7 +21,8 @@ from lianhe.core.errors import SpecError
 from lianhe.core.stack import Rows
 from lianhe.core.streams import Stream, untouched_global_state
 from lianhe.engines import DistributedEngine, SharedEngine
-from lianhe.engines.shared import part_of, shared_tasks
+from lianhe.engines.jointstep import part_of
+from lianhe.engines.shared import shared_tasks
 
 
 class Alone:

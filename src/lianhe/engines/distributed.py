@@ -15,9 +15,10 @@ from lianhe.core.engine import Engine
 from lianhe.core.errors import SpecError
 from lianhe.core.participant import Live
 from lianhe.core.stack import Stack
+from lianhe.engines.jointstep import part_of
 from lianhe.engines.merged import Merged
 from lianhe.engines.protocols import SharedTask
-from lianhe.engines.shared import SharedEngine, part_of, shared_tasks
+from lianhe.engines.shared import SharedEngine, shared_tasks
 
 
 class Processes(Protocol):
