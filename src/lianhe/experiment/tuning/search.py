@@ -78,6 +78,7 @@ def tune(  # noqa: PLR0913  every argument has a default but one
 
     Example:
         >>> import torch, lianhe as lh
+        >>> _ = torch.manual_seed(0)  # for the modules' first weights
         >>> x = torch.randn(80, 3, generator=torch.Generator().manual_seed(0))
         >>> tasks = [lh.Task(t, torch.nn.Linear(4, 1), "mse") for t in ("a", "b")]
         >>> data = (x, {"a": x[:, 0], "b": 30 * x[:, 1]})
