@@ -143,6 +143,7 @@ def _weighting(method: str) -> Any:
     assert found is not None
     package = types.ModuleType("LibMTL")
     package.__path__ = list(found.submodule_search_locations or [])  # type: ignore[attr-defined]
+    package.__spec__ = found
     sys.modules.setdefault("LibMTL", package)
     return getattr(importlib.import_module("LibMTL.weighting"), method)
 

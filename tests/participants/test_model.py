@@ -78,6 +78,13 @@ def test_a_copy_is_fresh_and_drawn_by_its_stream_alone():
     assert_same(dict(made[0].state_dict()), dict(made[1].state_dict()))  # `net` has a seed of its own
 
 
+def test_what_is_frozen_keeps_its_weights_when_the_rest_is_drawn_anew():
+    given = nn.Sequential(nn.Linear(3, 3).requires_grad_(False), nn.Linear(3, 2))
+    drawn = fresh(given, Stream(0), CPU, reinitialise=True)
+    assert torch.equal(drawn[0].weight, given[0].weight)
+    assert not torch.equal(drawn[1].weight, given[1].weight)
+
+
 def test_a_part_that_cannot_draw_new_weights_is_named():
     class Scaled(nn.Module):
         def __init__(self):

@@ -96,7 +96,8 @@ def fresh(model: Model, stream: Stream, device: torch.device, reinitialise: bool
         model: a module, or a function that makes one.
         stream: key of the initial weights.
         device: where it is to live.
-        reinitialise: draw new weights for a given module, by the `reset_parameters` of its parts.
+        reinitialise: draw new weights for a given module, by the `reset_parameters` of its parts, except those
+            that are frozen.
 
     Raises:
         SpecError: if a part with parameters of its own cannot draw new ones.
@@ -117,6 +118,10 @@ def fresh(model: Model, stream: Stream, device: torch.device, reinitialise: bool
 
 
 def _reset(name: str, part: nn.Module) -> None:
+    """Draw a part's weights anew; what is frozen was trained elsewhere, and stays."""
+    own = list(part.parameters())
+    if own and not any(p.requires_grad for p in own):
+        return
     if callable(reset := getattr(part, "reset_parameters", None)):
         reset()
     elif any(True for _ in part.parameters(recurse=False)):
