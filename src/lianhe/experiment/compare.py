@@ -183,7 +183,12 @@ def _can_reinitialise(spec: Spec) -> bool:
     given: list[Any] = [spec.encoder, *(getattr(p, "head", None) for p in (*spec.participants, *spec.tasks))]
     given += [getattr(p, "model", None) for p in spec.participants]
     parts = [part for m in given if isinstance(m, torch.nn.Module) for part in m.modules()]
-    return all(hasattr(p, "reset_parameters") or not list(p.parameters(recurse=False)) for p in parts)
+    return all(hasattr(p, "reset_parameters") or not _trained(p) for p in parts)
+
+
+def _trained(part: torch.nn.Module) -> bool:
+    """Whether a part has parameters of its own, and they are not frozen."""
+    return any(p.requires_grad for p in part.parameters(recurse=False))
 
 
 def _score(seed: int, name: str, part: Part, r: Record) -> Score:

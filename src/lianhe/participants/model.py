@@ -96,8 +96,8 @@ def fresh(model: Model, stream: Stream, device: torch.device, reinitialise: bool
         model: a module, or a function that makes one.
         stream: key of the initial weights.
         device: where it is to live.
-        reinitialise: draw new weights for a given module, by the `reset_parameters` of its parts, except those
-            that are frozen.
+        reinitialise: draw new weights for a given module, by the `reset_parameters` of its parts; frozen ones
+            keep theirs.
 
     Raises:
         SpecError: if a part with parameters of its own cannot draw new ones.
@@ -124,7 +124,7 @@ def _reset(name: str, part: nn.Module) -> None:
         return
     if callable(reset := getattr(part, "reset_parameters", None)):
         reset()
-    elif any(True for _ in part.parameters(recurse=False)):
+    elif any(p.requires_grad for p in part.parameters(recurse=False)):
         raise SpecError(
             f"part {name or '(itself)'!r} of the model, a {type(part).__name__}, has parameters but no "
             "reset_parameters(): give a function that makes the model instead of the model"
