@@ -18,6 +18,7 @@ from lianhe.core.spec import Spec, require_unused
 from lianhe.core.step import Add
 from lianhe.core.streams import Stream
 from lianhe.participants.data import Batch, Source, as_source
+from lianhe.participants.evaluation import evaluate
 from lianhe.participants.local import LocalRule
 from lianhe.participants.losses import mean_loss
 from lianhe.participants.model import (
@@ -29,7 +30,8 @@ from lianhe.participants.model import (
     joint_of,
     require_trainable,
 )
-from lianhe.participants.task import Task, Trunk, descent, evaluate, measures_of, require_task_fits, task_loss
+from lianhe.participants.task import Task, descent, measures_of, require_task_fits, task_loss
+from lianhe.participants.trunk import Trunk
 
 _EVALUATION_BATCH = 4096
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from lianhe.core.adversary import Adversary
 from lianhe.core.checks import require_positive
@@ -22,7 +21,8 @@ from lianhe.core.spec import Model, Spec
 from lianhe.core.step import Descend
 from lianhe.core.streams import Stream
 from lianhe.participants.attack import Attack, require_attackable
-from lianhe.participants.data import Batch, Feed, Inputs, Source, as_source, map_inputs, observed
+from lianhe.participants.data import Batch, Feed, Source, as_source, map_inputs, observed
+from lianhe.participants.evaluation import evaluate
 from lianhe.participants.losses import Mean, PerSample, mean_loss
 from lianhe.participants.metrics import Metering, MetricLike
 from lianhe.participants.model import (
@@ -30,13 +30,12 @@ from lianhe.participants.model import (
     dry_run,
     fresh,
     joint_of,
-    private_of,
     require_loss_fits,
     require_prediction_fits,
     require_trainable,
-    shared_of,
     trainable,
 )
+from lianhe.participants.trunk import Trunk, channels_last, keyed
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,51 +101,6 @@ class Task(Participant):
     def problem(cls, spec: Spec, seed: int) -> Problem:
         """Bind tasks to one model and their data."""
         return _Setup(spec, seed).problem()
-
-
-class Trunk:
-    """The encoder at work: what all tasks of a fit share."""
-
-    def __init__(self, encoder: nn.Module, device: torch.device, autocast: torch.dtype | None) -> None:
-        self.encoder, self.device, self._autocast = encoder, device, autocast
-        self.parameters = shared_of(encoder)
-        self.private = private_of(encoder)
-        self._counted: dict[str, set[tuple[int, tuple[int, int]]]] = {}
-        # On a CPU, convolutions and above all their many backward passes are faster when channels lie last.
-        convolves = any(isinstance(part, nn.Conv2d) for part in encoder.modules())
-        self.channels_last = convolves and device.type == "cpu"
-
-    def precision(self) -> contextlib.AbstractContextManager[Any]:
-        """Mixed precision, if the specification asks for it."""
-        if self._autocast is None:
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, self._autocast)
-
-    def features(self, feed: Feed, request: Request) -> Tensor:
-        """Representation of the round's batch; dropout depends on the round, not on who asks."""
-        return self.encode(feed.batch(request.round, request.part).x, feed.name, request)
-
-    def encode(self, x: Inputs, feed: str, request: Request) -> Tensor:
-        """Representation of inputs, under the keys of a feed's batch."""
-        keyed(request, feed, "forward").seed_global(self.device)
-        x = map_inputs(channels_last, x) if self.channels_last else x
-        with self.precision():
-            if self._counts(feed, request):
-                z: Tensor = self.encoder(x)
-            else:
-                copies = {name: buffer.clone() for name, buffer in self.encoder.named_buffers()}
-                z = functional_call(self.encoder, copies, (x,))
-        return z
-
-    def _counts(self, feed: str, request: Request) -> bool:
-        """A batch counts once in running statistics, however many tasks look at it, and however often."""
-        counted = self._counted.setdefault(feed, set())
-        if request.ask != "contribute" or (request.round, request.part) in counted:
-            return False
-        if counted and next(iter(counted))[0] != request.round:
-            counted.clear()
-        counted.add((request.round, request.part))
-        return True
 
 
 class LiveTask:
@@ -347,12 +301,6 @@ def descent(spec: Spec, joint: Joint) -> Descend:
     )
 
 
-def keyed(request: Request, name: str, step: str) -> Stream:
-    """Key of what is drawn for a batch; parts of a batch draw apart."""
-    stream, (i, k) = request.stream, request.part
-    return Stream(stream.seed, stream.round, name, step if k == 1 else f"{step} {i}/{k}")
-
-
 def reading_order(task: str, reads: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     """All tasks that one task reads, directly or not, and itself: those that are read come first.
 
@@ -425,11 +373,6 @@ def require_task_fits(task: Task, model: HardSharing, source: Source) -> None:
         require_loss_fits(mean_loss(task.loss, task.name), prediction, target, task.name)
 
 
-def channels_last(x: Tensor) -> Tensor:
-    """The same images, laid out in memory with channels last."""
-    return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
-
-
 @torch.no_grad()
 def bears_channels_last(task: Task, model: HardSharing, source: Source) -> bool:
     """Whether encoder, head and loss work on images laid out so; a `view` may insist on the other layout."""
@@ -441,59 +384,3 @@ def bears_channels_last(task: Task, model: HardSharing, source: Source) -> bool:
     except (LianheError, RuntimeError):
         return False
     return True
-
-
-@torch.no_grad()
-def evaluate(model: HardSharing, tasks: Sequence[Task], source: Source) -> list[Measure]:
-    """Loss and metrics of tasks on a source; the model is put back to the mode that it was in.
-
-    Args:
-        model: has a head for every task.
-        tasks: what to measure.
-        source: held-out data.
-    """
-    training = model.training
-    model.eval()
-    meters = {task.name: _Meters(task) for task in tasks}
-    for batch in source.epoch(None):
-        z = model.encoder(batch.x)
-        for task in tasks:
-            if batch.labelled.get(task.name, 0):
-                meters[task.name].update(model.predict(task.name, z), batch.y[task.name])
-    model.train(training)
-    return [measure for task in tasks for measure in meters[task.name].measures()]
-
-
-class _Meters:
-    """Loss and metrics of one task, batch by batch."""
-
-    def __init__(self, task: Task) -> None:
-        self._task, self._mean = task, mean_loss(task.loss, task.name)
-        self._metrics = [Metering(metric, task.name, task.loss) for metric in task.metrics]
-        self._sum, self._count = 0.0, 0
-
-    def update(self, prediction: Tensor, target: Tensor) -> None:
-        """Take in a batch with at least one label."""
-        there = observed(target)
-        # A loss of the user's own is a mean over rows, all others over labels.
-        rows = there.reshape(len(there), -1).any(1) if callable(self._task.loss) else there
-        count = int(rows.sum())
-        self._sum += float(self._mean(prediction, target, bool(there.all()))) * count
-        self._count += count
-        if self._metrics:
-            prediction, classes = self._by_label(prediction, target)
-            for metric in self._metrics:
-                metric.update(prediction[there], target[there], classes)
-
-    def measures(self) -> list[Measure]:
-        """What has been measured; NaN where no label was there."""
-        mean = self._sum / self._count if self._count else float("nan")
-        return [Measure("loss", mean, self._count, self._task.name), *(m.measure() for m in self._metrics)]
-
-    def _by_label(self, prediction: Tensor, target: Tensor) -> tuple[Tensor, bool]:
-        """Lay predictions out like labels: as [n, ..., C] where they are logits of classes."""
-        one_more = prediction.ndim == target.ndim + 1 and not target.is_floating_point()
-        if self._task.loss == "cross_entropy" or (one_more and callable(self._task.loss)):
-            return prediction.movedim(1, -1), True
-        same = prediction.numel() == target.numel()
-        return (prediction.reshape(target.shape) if same else prediction), False
