@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -76,12 +77,16 @@ def _of_few(gramian: list[list[float]], order: list[list[int]]) -> list[float]:
 
 
 def _of_many(gramian: Tensor, order: Tensor) -> Tensor:
-    """The same with all rows taking their s-th step together; `inner` is c G / diag(G), kept up to date."""
-    m, lengths = len(gramian), gramian.diagonal()
-    scaled = gramian * torch.where(lengths > 0, 1 / lengths, 0.0)
-    met = order.T[:-1].contiguous()
-    inner, shares = scaled.clone(), torch.empty(m - 1, m, 1, dtype=torch.float64)
-    for j, rows, share in zip(met[..., None], scaled[met], shares, strict=True):
-        torch.gather(inner, 1, j, out=share).clamp_(max=0)
-        inner.addcmul_(share, rows, value=-1)
-    return torch.ones(m, dtype=torch.float64).index_add_(0, met.reshape(-1), shares.reshape(-1), alpha=-1)
+    """The same with all rows taking their s-th step together; in NumPy, whose small operations cost less."""
+    g, met = gramian.numpy(), order.T.numpy()
+    m = len(g)
+    lengths = g.diagonal()[met]
+    negative = np.zeros_like(lengths)  # -1 / G_jj; 0 where a row meets itself, or a row that is zero
+    np.divide(-1.0, lengths, out=negative, where=(lengths > 0) & (met != np.arange(m)))
+    inner, shares, each = g.copy(), np.empty_like(g), np.arange(m)
+    for j, rows, factor, share in zip(met, g[met], negative, shares, strict=True):
+        np.multiply(np.minimum(inner[each, j], 0.0), factor, out=share)
+        inner += share[:, None] * rows
+    weights = np.ones(m)
+    np.add.at(weights, met.reshape(-1), shares.reshape(-1))
+    return torch.from_numpy(weights)
