@@ -80,7 +80,20 @@ from lianhe.experiment.fuse import Fusion, fuse, fuse_candidates
 from lianhe.experiment.trial import Baseline, Part, Trial
 from lianhe.experiment.tuning import Tuning, tune
 from lianhe.experiment.views import ViewTrials
-from lianhe.participants import Committee, Expert, FedProx, HardSharing, Local, Site, Task, View
+from lianhe.participants import (
+    Committee,
+    Expert,
+    FedAdagrad,
+    FedAdam,
+    FedAvgM,
+    FedProx,
+    FedYogi,
+    HardSharing,
+    Local,
+    Site,
+    Task,
+    View,
+)
 from lianhe.regularisation import (
     FGSM,
     L1,
@@ -137,7 +150,11 @@ __all__ = [
     "Expert",
     "FairGrad",
     "FeatureDropout",
+    "FedAdagrad",
+    "FedAdam",
+    "FedAvgM",
     "FedProx",
+    "FedYogi",
     "Fixed",
     "Fusion",
     "GaussianNoise",

@@ -257,6 +257,27 @@ def test_joint_steps_of_sites_are_regularised(load):
     assert result.stopping.best is not None
 
 
+@pytest.mark.parametrize(
+    ("line", "printed"),
+    [
+        ("", "Add(lr=1.0)"),
+        ("server_lr = 0.5", "Add(lr=0.5)"),
+        ('server = {name = "add", lr = 0.5}', "Add(lr=0.5)"),
+        ('server = "fedavgm"', "FedAvgM(lr=1.0, momentum=0.9)"),
+        (
+            'server = {name = "fedadam", lr = 0.1, beta2 = 0.9}',
+            "FedAdam(lr=0.1, beta1=0.9, tau=0.001, beta2=0.9)",
+        ),
+        ('server = {name = "fedyogi", tau = 0.01}', "FedYogi(lr=0.01, beta1=0.9, tau=0.01, beta2=0.99)"),
+        ('server = {name = "fedadagrad", beta1 = 0}', "FedAdagrad(lr=0.01, beta1=0, tau=0.001)"),
+    ],
+)
+def test_servers_apply_updates_as_the_file_says(line, printed, load):
+    spec = resolves(load, load(changed(SITES, ("rounds = 6", f"rounds = 6\n{line}")))).spec
+    assert repr(spec.step) == printed
+    fit(spec.replace(rounds=2))
+
+
 def test_a_run_that_ended_early_says_so(load, tmp_path):
     lines = 'stopping = {on = "disease.auroc", patience = 1, min_delta = 0.9}'
     loaded = load(with_training(lines))

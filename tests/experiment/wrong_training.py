@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.experiment.specs import TASKS, changed
+from tests.experiment.specs import SITES, TASKS, changed
 from tests.experiment.wrong_specs import Wrong, sites, tasks
 
 BITS = ('name = "disease"\nloss = "cross_entropy"', 'name = "disease"\nloss = "binary_cross_entropy"')
@@ -151,6 +151,47 @@ MORE = (
             (":24: training.weight_decay", "is of joint steps"),
             (":25: training.penalties", "is of joint steps"),
         )
+    ),
+    # servers
+    sites(
+        "an unknown server step",
+        "rounds = 6",
+        'rounds = 6\nserver = "fedadm"',
+        ':24: training.server = "fedadm"',
+        "unknown server step",
+        '"fedadam"?',
+        "fedavgm",
+    ),
+    sites(
+        "an option of another server step",
+        "rounds = 6",
+        'rounds = 6\nserver = {name = "fedavgm", beta1 = 0.9}',
+        ":24: training.server.beta1",
+        "unknown option of server step 'fedavgm'",
+        "momentum",
+    ),
+    sites(
+        "a decay that is none",
+        "rounds = 6",
+        'rounds = 6\nserver = {name = "fedyogi", beta2 = 1}',
+        ":24: training.server",
+        "beta2 of FedYogi=1: must be below 1",
+    ),
+    sites(
+        "two rates",
+        "rounds = 6",
+        'rounds = 6\nserver_lr = 0.1\nserver = "fedadam"',
+        ":24: training.server_lr",
+        'server = {name = "fedadam", lr = 0.1}',
+    ),
+    Wrong(
+        "a server step for gradients",
+        changed(
+            SITES[: SITES.index("[local]")],
+            ("rounds = 6", 'rounds = 6\nacross_sites = "mean"\nserver = "fedadam"'),
+            ('personal = ["head.severity"]', ""),
+        ),
+        ((":25: training.server", "applies updates of local training"),),
     ),
     # stopping
     training(

@@ -169,6 +169,9 @@ class Add(Step):
         require_positive("lr of Add", lr)
         self.lr = lr
 
+    def __repr__(self) -> str:
+        return f"Add(lr={self.lr!r})"
+
     @torch.no_grad()
     def apply(self, joint: Joint, update: Blocks) -> Joint:
         """Add in place, block by block."""

@@ -6,6 +6,7 @@ from lianhe.participants.local import FedProx, Local
 from lianhe.participants.losses import LOSSES
 from lianhe.participants.metrics import METRICS
 from lianhe.participants.model import HardSharing
+from lianhe.participants.server import FedAdagrad, FedAdam, FedAvgM, FedYogi
 from lianhe.participants.site import Site
 from lianhe.participants.task import Task
 from lianhe.participants.view import View
@@ -15,7 +16,11 @@ __all__ = [
     "METRICS",
     "Committee",
     "Expert",
+    "FedAdagrad",
+    "FedAdam",
+    "FedAvgM",
     "FedProx",
+    "FedYogi",
     "HardSharing",
     "Local",
     "Site",

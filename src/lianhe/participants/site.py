@@ -30,6 +30,7 @@ from lianhe.participants.model import (
     joint_of,
     require_trainable,
 )
+from lianhe.participants.server import ServerStep
 from lianhe.participants.task import Task, descent, measures_of, require_task_fits, task_loss
 from lianhe.participants.trunk import Trunk
 
@@ -68,6 +69,11 @@ class Site(Participant):
             )
         if spec.local is not None and not isinstance(spec.local, LocalRule):
             raise SpecError(f"local is {spec.local!r}: expected Local(…) or FedProx(…)")
+        if spec.local is None and isinstance(spec.step, (Add, ServerStep)):
+            raise SpecError(
+                f"step={spec.step!r} adds updates of local training, but without local sites send gradients: "
+                "give local=Local(…), or leave step out and say optimizer and lr"
+            )
         if spec.epochs is not None:
             raise SpecError("epochs is for tasks: give rounds, and Local(epochs=…) for passes a round")
         if spec.data is not None or spec.validation is not None:

@@ -108,7 +108,18 @@ def _movement_faults(file: SitesFile) -> Iterator[Fault]:
                 ("training", name),
                 "is of joint steps, but here sites train by themselves: use [local]",
             )
-    if file.local is None and training.server_lr is not None:
-        yield Fault(("training", "server_lr"), "multiplies updates of local training: use lr, or add [local]")
+    yield from _server_faults(file)
     if file.local is None and file.sites.personal:
         yield Fault(("sites", "personal"), "blocks that stay at a site are trained there: add [local]")
+
+
+def _server_faults(file: SitesFile) -> Iterator[Fault]:
+    """The server moves the joint by updates of local training, in one way."""
+    training = file.training
+    if file.local is None and training.server_lr is not None:
+        yield Fault(("training", "server_lr"), "multiplies updates of local training: use lr, or add [local]")
+    if file.local is None and training.server is not None:
+        yield Fault(("training", "server"), "applies updates of local training: add [local]")
+    if training.server is not None and training.server_lr is not None:
+        way = f'{{name = "{training.server.name}", lr = {training.server_lr:g}}}'
+        yield Fault(("training", "server_lr"), f"server has a rate of its own: server = {way}")

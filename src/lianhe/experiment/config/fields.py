@@ -20,6 +20,7 @@ from lianhe.experiment.config.named import LR_SCHEDULES, SCHEDULES, Named, Regis
 from lianhe.experiment.config.regularising import ADVERSARIES, AUGMENTATIONS, PENALTIES
 from lianhe.experiment.tuning.options import SEARCHABLE
 from lianhe.participants import LOSSES, METRICS
+from lianhe.participants.server import SERVER_STEPS
 
 BUILT_IN = ("adult", "heart", "mfeat")
 
@@ -107,6 +108,7 @@ PenaltyName = Annotated[Named, _choice("penalty", PENALTIES)]
 AugmentationName = Annotated[Named, _choice("augmentation", AUGMENTATIONS)]
 AdversaryName = Annotated[Named, _choice("adversary", ADVERSARIES)]
 Reader = Annotated[str, _name("reader", ("cascade", "esmm"))]
+ServerStepName = Annotated[Named, _choice("server step", SERVER_STEPS)]
 LrScheduleName = Annotated[Named, _choice("lr_schedule", LR_SCHEDULES)]
 BuiltIn = Annotated[str, _name("data set", BUILT_IN)]
 Loss = Annotated[str, _name("loss", LOSSES)]

@@ -8,7 +8,7 @@ from typing import Any
 
 from lianhe.core.penalty import Penalty
 from lianhe.core.spec import Spec
-from lianhe.core.step import Add
+from lianhe.core.step import Add, Step
 from lianhe.datasets import IID, ByColumn, Dataset, Dirichlet, Partitioner
 from lianhe.experiment.balancing import ROW_AGGREGATORS
 from lianhe.experiment.config.built import Built
@@ -30,8 +30,10 @@ from lianhe.experiment.config.prepare import Prepare
 from lianhe.experiment.config.regularising import make_penalties
 from lianhe.experiment.config.rows import Rows, read_rows
 from lianhe.experiment.config.split import hold_out, prepared
+from lianhe.experiment.config.training import SitesTraining
 from lianhe.participants import Site
 from lianhe.participants.data import observed
+from lianhe.participants.server import SERVER_STEPS
 
 
 def build_sites(file: SitesFile) -> Built:
@@ -140,7 +142,7 @@ def _movement(file: SitesFile, penalties: Sequence[Penalty]) -> dict[str, Any]:
     """How sites train, and how the joint moves: local training and adding up, or joint steps on gradients."""
     training = file.training
     if file.local is not None:
-        return {"local": local_rule(file.local), "step": Add(training.server_lr or 1.0)}
+        return {"local": local_rule(file.local), "step": _server_step(training)}
     given = {name: getattr(training, name) for name in ("optimizer", "lr", "clip_norm", "weight_decay")}
     steps = {name: value for name, value in given.items() if value is not None}
     return {
@@ -148,3 +150,10 @@ def _movement(file: SitesFile, penalties: Sequence[Penalty]) -> dict[str, Any]:
         "lr_schedule": lr_schedule(training.lr_schedule, training.rounds),
         "penalties": [*make_penalties(training.penalties), *penalties],
     }
+
+
+def _server_step(training: SitesTraining) -> Step:
+    if training.server is None:
+        return Add(training.server_lr or 1.0)
+    step: Step = make("server step", SERVER_STEPS, training.server)
+    return step

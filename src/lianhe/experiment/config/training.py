@@ -22,6 +22,7 @@ from lianhe.experiment.config.fields import (
     Positive,
     Precision,
     ScheduleName,
+    ServerStepName,
 )
 from lianhe.experiment.config.named import Named
 from lianhe.experiment.config.tables import StoppingTable, Table
@@ -92,7 +93,8 @@ class SitesTraining(Training):
     Args:
         rounds: how many.
         across_sites: first reduce across sites, task by task; then reconcile the tasks by `aggregator`.
-        server_lr: by which the aggregated update is multiplied.
+        server_lr: by which the aggregated update is multiplied; None for 1.
+        server: how the aggregated update is applied instead, such as {name = "fedadam", lr = 0.03}.
         optimizer: with `across_sites` and without [local]: of the joint steps; lr, lr_schedule, clip_norm,
             weight_decay and penalties likewise.
         stopping: when training ends early, by what is measured on the sites' validation rows.
@@ -102,6 +104,7 @@ class SitesTraining(Training):
     rounds: Count
     across_sites: AggregatorName | None = None
     server_lr: Positive | None = None
+    server: ServerStepName | None = None
     optimizer: Optimizer | None = None
     lr: Positive | None = None
     lr_schedule: LrScheduleName | None = None
