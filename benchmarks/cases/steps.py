@@ -63,7 +63,7 @@ def rows(quick: bool) -> list[Row]:
     """All cells, and how many of them are at 0.9 or below."""
     found: list[Row] = []
     for net, tasks in CELLS:
-        found += cell(net, tasks, 4.0 if quick else 30.0, wide=not quick)
+        found += cell(net, tasks, 4.0 if quick else 15.0, wide=not quick)
     ratios = [r["value"] for r in found if r["unit"] == "x TorchJD"]
     most = sum(value <= 0.9 for value in ratios)
     summary = row("cells at 0.9x of TorchJD or below, of 6", "lianhe UPGrad", most, "cells")
