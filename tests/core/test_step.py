@@ -139,7 +139,7 @@ def test_add_adds_and_replace_replaces():
     moved = Add(0.5).apply(ours, {"head": gradient(), "s/statistics": {"mean": torch.ones(2, dtype=F64)}})
     assert moved.blocks["head"]["w"] is before
     torch.testing.assert_close(before.detach(), 1 + 0.5 * gradient()["w"])
-    assert moved.blocks["s/statistics"]["mean"].tolist() == [0.5, 0.5]
+    assert moved.blocks["s/statistics"]["mean"].tolist() == [1, 1]
     replaced = Replace().apply(ours, {"head": gradient()})
     assert replaced.blocks["encoder"] is ours.blocks["encoder"]
     assert torch.equal(replaced.blocks["head"]["w"], gradient()["w"])

@@ -14,6 +14,7 @@ from tests.toys import (
     assert_same,
     at_round,
     interrupted,
+    net,
     resumed,
     site_spec,
     split,
@@ -171,6 +172,15 @@ def test_running_statistics_are_plainly_added(step):
         step.apply(ours, {"s/statistics": {"mean": torch.tensor([2.0, -3.0], dtype=F64)}})
     assert ours.blocks["s/statistics"]["mean"].tolist() == [4, -6]
     assert step.state_dict()["memory"] == {}
+
+
+@pytest.mark.parametrize("kind", [Add, FedAvgM])
+def test_variances_stay_positive_however_fast_the_server_is(kind):
+    x, y = table(40)
+    parts = split((0.2 * x, y))
+    local = Local(steps=20, batch_size=None, lr=0.01)
+    result = fit(site_spec(parts, encoder=net(norm=True), rounds=1, local=local, step=kind(2.0)))
+    assert all(float(t.min()) > 0 for n, t in weights_of(result).items() if n.endswith("running_var"))
 
 
 def test_the_memory_of_half_precision_is_single(step):

@@ -161,6 +161,8 @@ class Descend(Step):
 class Add(Step):
     """Add the aggregated update, θ ← θ + η Δ (with η = 1 and a mean: FedAvg, McMahan et al., AISTATS 2017).
 
+    Running statistics take their change as it is: with η > 1 a variance could become negative.
+
     Args:
         lr: server learning rate η.
     """
@@ -177,7 +179,7 @@ class Add(Step):
         """Add in place, block by block."""
         for block, deltas in update.items():
             for name, delta in deltas.items():
-                joint.blocks[block][name].add_(delta, alpha=self.lr)
+                joint.blocks[block][name].add_(delta, alpha=1.0 if block in joint.statistics else self.lr)
         return joint
 
 
