@@ -1,7 +1,9 @@
 """How the rows of a round become one: one method, one file."""
 
 from lianhe.aggregation.alignedmtl import AlignedMTL
+from lianhe.aggregation.bulyan import Bulyan
 from lianhe.aggregation.cagrad import CAGrad
+from lianhe.aggregation.centeredclipping import CenteredClipping
 from lianhe.aggregation.certified import Certified
 from lianhe.aggregation.confident import Chosen, Confident
 from lianhe.aggregation.config import ConFIG
@@ -13,6 +15,7 @@ from lianhe.aggregation.fairgrad import FairGrad
 from lianhe.aggregation.famo import FAMO
 from lianhe.aggregation.fixed import Fixed
 from lianhe.aggregation.geometricmean import GeometricMean
+from lianhe.aggregation.geometricmedian import GeometricMedian
 from lianhe.aggregation.graddrop import GradDrop
 from lianhe.aggregation.gradnorm import GradNorm
 from lianhe.aggregation.gradvac import GradVac
@@ -42,7 +45,9 @@ from lianhe.core.aggregator import Aggregator
 #: aggregators that a file may name; those that are made of functions or tensors are missing
 AGGREGATORS: dict[str, type[Aggregator]] = {
     "alignedmtl": AlignedMTL,
+    "bulyan": Bulyan,
     "cagrad": CAGrad,
+    "centeredclipping": CenteredClipping,
     "certified": Certified,
     "confident": Confident,
     "config": ConFIG,
@@ -54,6 +59,7 @@ AGGREGATORS: dict[str, type[Aggregator]] = {
     "famo": FAMO,
     "fixed": Fixed,
     "geometricmean": GeometricMean,
+    "geometricmedian": GeometricMedian,
     "graddrop": GradDrop,
     "gradnorm": GradNorm,
     "gradvac": GradVac,
@@ -88,7 +94,9 @@ __all__ = [
     "MGDA",
     "STCH",
     "AlignedMTL",
+    "Bulyan",
     "CAGrad",
+    "CenteredClipping",
     "Certified",
     "Chosen",
     "ConFIG",
@@ -98,6 +106,7 @@ __all__ = [
     "FairGrad",
     "Fixed",
     "GeometricMean",
+    "GeometricMedian",
     "GradDrop",
     "GradNorm",
     "GradVac",

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lianhe.aggregation._checks import count
+from lianhe.aggregation._distances import squared_distances
 from lianhe.core.aggregator import Needs, Weighting
 from lianhe.core.errors import AggregationError
 from lianhe.core.stack import Stack
@@ -58,7 +59,4 @@ class Krum(Weighting):
 
 def _scores(gramian: Tensor, near: int) -> Tensor:
     """Sum of the squared distances from each row to the `near` rows nearest to it; infinite with NaN."""
-    squares = gramian.diagonal()
-    distances = (squares[:, None] + squares - 2 * gramian).clamp(min=0)
-    distances = distances.nan_to_num(nan=torch.inf, posinf=torch.inf).fill_diagonal_(torch.inf)
-    return distances.sort(1).values[:, :near].sum(1)
+    return squared_distances(gramian).sort(1).values[:, :near].sum(1)
