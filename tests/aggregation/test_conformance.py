@@ -41,6 +41,7 @@ from lianhe.aggregation import (
     ExcessMTL,
     FairGrad,
     Fixed,
+    FLTrust,
     GeometricMean,
     GeometricMedian,
     GradDrop,
@@ -233,6 +234,7 @@ ENTRIES = {
     "geometricmedian, few": Entry(  # of weights 1, 2 and 3, one is half of all
         lambda m: GeometricMedian(byzantine=1, iterations=3), least=4, convex=True
     ),
+    "fltrust": Entry(lambda m: FLTrust(root="site0"), least=2),
     "centeredclipping": Entry(
         lambda m: CenteredClipping(tau=1.0),
         learns=True,
@@ -294,7 +296,7 @@ def weighting(entry: Entry) -> bool:
 
 
 WEIGHTINGS = pytest.mark.parametrize("name", [n for n, e in ENTRIES.items() if weighting(e)])
-MADE_FOR_BROKEN_ROWS = {"krum", "krum, several", "geometricmedian", "geometricmedian, few"}
+MADE_FOR_BROKEN_ROWS = {"krum", "krum, several", "geometricmedian", "geometricmedian, few", "fltrust"}
 GRAMIAN = [name for name, entry in ENTRIES.items() if entry.make(1).needs == "gramian"]
 
 
@@ -487,7 +489,8 @@ def test_a_matrix_rows_and_contributions_give_the_same(name):
     for m in sizes(entry):
         matrix = entry.rows(m, seed=m)
         plain = same_draws(lambda m=m, x=matrix: entry.make(m)(as_rows(x)))
-        if name != "fixed" and not entry.reads_losses:  # a matrix has neither names nor losses
+        by_name = name in ("fixed", "fltrust")
+        if not by_name and not entry.reads_losses:  # a matrix has neither names nor losses
             assert same_draws(lambda m=m, x=matrix: entry.make(m)(x)).equal(plain)
         collected = same_draws(lambda m=m, x=matrix: flatten(entry.make(m)(as_collected(x))))
         torch.testing.assert_close(collected, plain, rtol=1e-12, atol=1e-14)
@@ -750,6 +753,8 @@ WRONG = [
     (lambda: Krum(byzantine=1.5), "byzantine=1.5"),
     (lambda: Krum(byzantine=1, select=0), "select=0"),
     (lambda: Bulyan(byzantine=-1), "byzantine=-1"),
+    (lambda: FLTrust(root=""), "root=''"),
+    (lambda: FLTrust(root=0), "root=0"),
     (lambda: GeometricMedian(byzantine=0.5), "byzantine=0.5"),
     (lambda: GeometricMedian(iterations=0), "iterations=0"),
     (lambda: GeometricMedian(nu=0), "nu=0"),
@@ -833,7 +838,7 @@ def test_every_aggregator_is_in_the_list():
 
 def test_a_file_may_name_these():
     assert set(AGGREGATORS) == {
-        *("bulyan", "centeredclipping", "geometricmedian"),
+        *("bulyan", "centeredclipping", "fltrust", "geometricmedian"),
         *("cagrad", "confident", "fixed", "krum", "mean", "median", "mgda", "nashmtl", "pcgrad"),
         *("random", "sum", "trimmedmean", "upgrad", "vote"),
         *("uncertainty", "dwa", "geometricmean", "scaleinvariant", "imtll", "stch", "famo"),

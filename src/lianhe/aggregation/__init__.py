@@ -14,6 +14,7 @@ from lianhe.aggregation.excessmtl import ExcessMTL
 from lianhe.aggregation.fairgrad import FairGrad
 from lianhe.aggregation.famo import FAMO
 from lianhe.aggregation.fixed import Fixed
+from lianhe.aggregation.fltrust import FLTrust
 from lianhe.aggregation.geometricmean import GeometricMean
 from lianhe.aggregation.geometricmedian import GeometricMedian
 from lianhe.aggregation.graddrop import GradDrop
@@ -58,6 +59,7 @@ AGGREGATORS: dict[str, type[Aggregator]] = {
     "fairgrad": FairGrad,
     "famo": FAMO,
     "fixed": Fixed,
+    "fltrust": FLTrust,
     "geometricmean": GeometricMean,
     "geometricmedian": GeometricMedian,
     "graddrop": GradDrop,
@@ -103,6 +105,7 @@ __all__ = [
     "Confident",
     "DualProj",
     "ExcessMTL",
+    "FLTrust",
     "FairGrad",
     "Fixed",
     "GeometricMean",
