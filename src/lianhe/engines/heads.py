@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, overload
 
 import torch
@@ -135,7 +135,7 @@ class PlainHeads(Heads):
         self.outputs = tuple(task.loss(view, request) for task, view in zip(tasks, views, strict=True))
 
     def spread(self, weights: Sequence[float]) -> list[Tensor]:
-        return [output.new_tensor(w) for output, w in zip(self.outputs, weights, strict=True)]
+        return [_constant(w, o.dtype, o.device) for o, w in zip(self.outputs, weights, strict=True)]
 
     def backward(self) -> tuple[list[Asked], Sequence[Blocks]]:
         crowded = _crowded(self.tasks)
@@ -181,6 +181,12 @@ def asked(leaves: Sequence[Tensor], cotangents: Sequence[Sequence[Tensor | None]
 
 def _or_zeros(gradient: Tensor | None, like: Tensor) -> Tensor:
     return torch.zeros_like(like) if gradient is None else gradient
+
+
+@lru_cache(maxsize=256)
+def _constant(value: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A scalar tensor; weights that do not change from step to step are made once."""
+    return torch.tensor(value, dtype=dtype, device=device)
 
 
 def _crowded(tasks: Iterable[SharedTask]) -> set[str]:

@@ -210,6 +210,10 @@ def part_of(
     return SharedStack(there, part, engine, shares) if there else None
 
 
+#: heads that are not worth stacking up
+_FEW = 2
+
+
 def _forward(tasks: Sequence[SharedTask], request: Request) -> tuple[list[Heads], list[list[int]]]:
     """One forward pass a data set; heads that can be fused are."""
     keep_buffers(tasks[0].trunk.encoder)
@@ -220,7 +224,7 @@ def _forward(tasks: Sequence[SharedTask], request: Request) -> tuple[list[Heads]
     for rows in by_feed.values():
         some = [tasks[row] for row in rows]
         z = some[0].trunk.features(some[0].feed, request)
-        fused = LinearHeads.fits(some, z, request)
+        fused = len(some) > _FEW and LinearHeads.fits(some, z, request)
         heads.append(LinearHeads(some, z, request) if fused else PlainHeads(some, z, request))
     return heads, list(by_feed.values())
 
