@@ -11,13 +11,14 @@ observer), and a run counts from such a note after some rounds of warming up to 
 is timed, both sides train on full batches and must give the same losses.
 
     python benchmarks/overhead.py            # some minutes
-    python benchmarks/overhead.py --quick    # does it run at all? seconds; the numbers mean little
+    python benchmarks/overhead.py --quick --json FILE    # a third of the repetitions; all rows to a file
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import json
 import platform
 import shlex
 import statistics
@@ -25,6 +26,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -272,7 +274,7 @@ def measure(comparison: Comparison, size: Size) -> tuple[list[float], list[float
     return first, second
 
 
-def row(comparison: Comparison, size: Size) -> tuple[Sequence[str], bool]:
+def row(comparison: Comparison, size: Size) -> tuple[Sequence[str], dict[str, object]]:
     first, second = measure(comparison, size)
     ratios = [a / b for a, b in zip(first, second, strict=True)]
     tenths = statistics.quantiles(ratios, n=10, method="inclusive")
@@ -284,16 +286,26 @@ def row(comparison: Comparison, size: Size) -> tuple[Sequence[str], bool]:
     verdict = ("yes" if met else "NO") if comparison.has_goal else ""
     spread = f"{tenths[0]:.3f}-{tenths[-1]:.3f}"
     cells = (comparison.name, size.name, *milliseconds, f"{median:.3f}x", spread, goal, verdict)
-    return cells, met or not comparison.has_goal
+    entry = {
+        "case": f"{comparison.name}, {size.name}",
+        "engine": "lianhe",
+        "value": round(median, 4),
+        "unit": "x",
+        "goal": size.goal if comparison.has_goal else None,
+        "holds": met if comparison.has_goal else None,
+        "spread": spread,
+    }
+    return cells, entry
 
 
 def quick(size: Size) -> Size:
-    return replace(size, steps=4, rounds=1, repetitions=3)
+    return replace(size, repetitions=size.repetitions // 3)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="few repetitions: does it run at all?")
+    parser.add_argument("--quick", action="store_true", help="a third of the repetitions")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all rows")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch (default: 1)")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -313,17 +325,17 @@ def main() -> None:
         table.add_column(heading, no_wrap=True)
     for heading in ("ms, 1st", "ms, 2nd", "median", "10-90 %", "goal", "met"):
         table.add_column(heading, justify="right", no_wrap=True)
-    good = True
+    entries: list[dict[str, object]] = []
     for comparison in COMPARISONS:
         for size in SIZES:
-            cells, met = row(comparison, quick(size) if arguments.quick else size)
+            cells, entry = row(comparison, quick(size) if arguments.quick else size)
             table.add_row(*cells)
-            good &= met
+            entries.append(entry)
     console.print(table)
-    if arguments.quick:
-        console.print("Quick run: too few repetitions for the ratios to mean anything.")
-    elif not good:
+    if any(entry["holds"] is False for entry in entries):
         console.print("A goal was missed.")
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(entries, indent=1))
 
 
 if __name__ == "__main__":
